@@ -1,0 +1,166 @@
+"""The base class of callbacks, checked when a subclass is written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from skorchlike.exceptions import CallbackDefinitionError, did_you_mean
+from skorchlike.params.routing import RoutedParams
+from skorchlike.training.stages import ACTIONS, FOREIGN_NAMES, PROVIDERS, STAGES
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
+
+
+class Callback(RoutedParams):
+    """Base class of everything that acts in the training loop.
+
+    A callback is a class with a method for each stage at which it acts. Each receives
+    the `Context` of the run, ``ctx``, and needs nothing else. Its ``__init__`` stores its
+    arguments under their own names and does nothing more: they are scikit-learn
+    parameters, which an estimator sets on copies (``callbacks__logger__alpha=0.5``).
+    What it needs in training it makes in ``on_begin``.
+
+    A method ``do_predict``, ``do_get_loss``, ``do_backward``, ``do_step`` or
+    ``do_zero_grad`` replaces the action of that name.
+
+    To keep something on the fitted model (``model_.callbacks_``) define both
+    ``state_dict`` and ``load_state_dict``.
+
+    Attributes
+    ----------
+    order : float, default=0
+        Callbacks run by ascending order; ties in the order in which they were given.
+    passive : bool, default=False
+        Whether the callback only watches: the trained weights are the same bits
+        without it.
+    logs : tuple of str, default=()
+        Names of the history columns that it adds by ``ctx.log``. Only named columns can
+        be monitored by other callbacks.
+
+    Raises
+    ------
+    CallbackDefinitionError
+        When a subclass is written that defines an unknown ``on_*`` or ``do_*`` method, a
+        stage by its name in luz or miniai, a method with a wrong signature, or only one
+        of ``state_dict`` and ``load_state_dict``.
+
+    Notes
+    -----
+    The stages and the state methods follow mlr3torch; ``order``, the cancel exceptions
+    and the replaceable actions follow fastai's miniai.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skorchlike import Callback, NeuralNetClassifier
+    >>> class LastLoss(Callback):
+    ...     def on_begin(self, ctx):
+    ...         self.losses = []
+    ...     def on_epoch_end(self, ctx):
+    ...         self.losses.append(ctx.last_loss)
+    ...     def state_dict(self):
+    ...         return {"losses": self.losses}
+    ...     def load_state_dict(self, state):
+    ...         self.losses = state["losses"]
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = NeuralNetClassifier(max_epochs=3, callbacks=[LastLoss()], random_state=0)
+    >>> len(net.fit(X, y).model_.callbacks_.last_loss["losses"])
+    3
+    """
+
+    order: ClassVar[float] = 0
+    passive: ClassVar[bool] = False
+    logs: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_definition(cls)
+
+    def state_dict(self) -> Any:
+        """Return what to keep after the fit, without the parameters; None for nothing."""
+        return None
+
+    def load_state_dict(self, state: Any) -> None:
+        """Take up a state that ``state_dict`` returned; runs right after ``on_begin``.
+
+        Parameters
+        ----------
+        state : object
+            A copy of what ``state_dict`` returned.
+        """
+
+    state_dict.is_no_op = True  # type: ignore[attr-defined]
+    load_state_dict.is_no_op = True  # type: ignore[attr-defined]
+
+
+def _no_op(name: str, meaning: str) -> Callable[[Any, Context], None]:
+    def stage(self: Any, ctx: Context) -> None:
+        pass
+
+    stage.__name__ = name
+    stage.__qualname__ = f"Callback.{name}"
+    stage.__doc__ = meaning.replace("`", "``")
+    stage.is_no_op = True  # type: ignore[attr-defined]
+    return stage
+
+
+# so that help(Callback) shows every stage, and super().on_begin(ctx) always works
+for _stage in STAGES.values():
+    setattr(Callback, _stage.name, _no_op(_stage.name, _stage.meaning))
+
+
+def _check_definition(cls: type[Callback]) -> None:
+    """Check what a subclass defines against the table of stages."""
+    for name, value in vars(cls).items():
+        if name in STAGES or name in PROVIDERS:
+            _check_signature(cls, name, value, ("ctx",))
+        elif name in ("state_dict", "load_state_dict"):
+            _check_signature(cls, name, value, ("state",) if name.startswith("load") else ())
+        elif name in FOREIGN_NAMES and callable(value):
+            raise CallbackDefinitionError(
+                f"{cls.__name__}.{name}: this stage is called {FOREIGN_NAMES[name]} here."
+            )
+        elif name.startswith(("on_", "do_")) and callable(value):
+            kind, valid = ("stage", STAGES) if name.startswith("on_") else ("action", PROVIDERS)
+            raise CallbackDefinitionError(
+                f"{cls.__name__}.{name} is no {kind} of the loop.{did_you_mean(name, valid)} "
+                "(A helper method needs another name.)"
+            )
+        elif name in ACTIONS and _takes_ctx(value):
+            raise CallbackDefinitionError(
+                f"{cls.__name__}.{name}(self, ctx) would not be called. To replace the action "
+                f"{name!r} call the method do_{name}; a helper method needs another name."
+            )
+    state = [
+        name
+        for name in ("state_dict", "load_state_dict")
+        if not getattr(getattr(cls, name), "is_no_op", False)
+    ]
+    if len(state) == 1:
+        other = "load_state_dict" if state[0] == "state_dict" else "state_dict"
+        raise CallbackDefinitionError(
+            f"{cls.__name__} defines {state[0]} without {other}. Define both: what one "
+            "returns the other takes up when a fit is continued."
+        )
+
+
+def _check_signature(cls: type, name: str, value: Any, arguments: tuple[str, ...]) -> None:
+    wanted = f"{name}({', '.join(('self', *arguments))})"
+    function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    try:
+        if isinstance(value, staticmethod):
+            inspect.signature(function).bind(*arguments)
+        else:
+            inspect.signature(function).bind(None, *arguments)
+    except (TypeError, ValueError):
+        got = f"{name}{inspect.signature(function)}" if callable(function) else repr(value)
+        raise CallbackDefinitionError(
+            f"{cls.__name__}.{name} must be callable as {wanted}. Got {got}."
+        ) from None
+
+
+def _takes_ctx(value: Any) -> bool:
+    return inspect.isfunction(value) and "ctx" in inspect.signature(value).parameters

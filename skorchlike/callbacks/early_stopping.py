@@ -1,0 +1,173 @@
+"""Stop when a history column no longer improves."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+from skorchlike.callbacks.base import Callback
+from skorchlike.callbacks.registry import register_callback
+from skorchlike.exceptions import ParameterError, did_you_mean
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
+
+LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "deviance", "perplexity", "duration")
+HIGHER_IS_BETTER = ("accuracy", "score", "r2", "auc", "f1", "precision", "recall", "ap")
+
+
+@register_callback("early_stopping")
+class EarlyStopping(Callback):
+    """Stop the fit when a monitored column of the history no longer improves.
+
+    Parameters
+    ----------
+    monitor : str, default="valid_loss"
+        A column of the history: the loop's own (``train_loss``, ``valid_loss``,
+        ``valid_accuracy``, ``valid_r2``) or one that a callback names in its ``logs``.
+    patience : int, default=5
+        Stop after so many evaluations in a row without improvement. An evaluation is an
+        epoch that has the column; with ``valid_every=2`` every second epoch counts.
+        0 and 1 both stop at the first one that does not improve.
+    min_delta : float, default=0.0
+        An improvement must exceed this, in the column's own unit.
+    mode : {"auto", "min", "max"}, default="auto"
+        Whether lower or higher is better; ``"auto"`` tells by the column's name.
+    restore_best : bool, default=True
+        Whether the module gets back the weights of the best epoch when the fit ends.
+        Nothing is restored after an interruption.
+
+    Raises
+    ------
+    ParameterError
+        Before training: if nothing produces the column, if there are no validation data
+        for it, or if an argument is impossible.
+
+    Notes
+    -----
+    A NaN counts as no improvement. The state holds ``best_score``, ``best_epoch`` and
+    ``n_bad``, and while the fit runs the best weights. A fit that ended normally and is
+    continued (``warm_start``) has its full patience again.
+
+    The technique: L. Prechelt, "Early Stopping -- But When?", 1998.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skorchlike import EarlyStopping, NeuralNetClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = NeuralNetClassifier(
+    ...     callbacks=[EarlyStopping(patience=3)], validation_fraction=0.2, random_state=0
+    ... ).fit(X, y)
+    >>> sorted(net.model_.callbacks_.early_stopping)
+    ['best_epoch', 'best_score', 'best_weights', 'n_bad']
+    """
+
+    order = 100
+
+    def __init__(
+        self,
+        monitor: str = "valid_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.mode = mode
+        self.restore_best = restore_best
+
+    def on_begin(self, ctx: Context) -> None:
+        """Check the arguments against the columns that this fit will have."""
+        self._check_arguments()
+        if self.monitor not in ctx.columns:
+            if self.monitor.startswith("valid_") and "valid_loss" not in ctx.columns:
+                raise ParameterError(
+                    f"EarlyStopping monitors {self.monitor!r}, and this fit has no validation "
+                    "data. Set validation_fraction=0.1, pass X_val and y_val to fit, or "
+                    "monitor 'train_loss'."
+                )
+            raise ParameterError(
+                f"EarlyStopping monitors {self.monitor!r}, which nothing in this fit records."
+                f"{did_you_mean(self.monitor, ctx.columns)} A callback that records a column "
+                "names it in its attribute `logs`."
+            )
+        self.sign = 1 if self._direction() == "min" else -1
+        self.best_score, self.best_epoch = math.inf * self.sign, None
+        self.best_weights: dict[str, Any] | None = None
+        self.n_bad = 0
+
+    def on_epoch_begin(self, ctx: Context) -> None:
+        """After a normal end the module holds the best weights: keep them again."""
+        if self.restore_best and self.best_epoch is not None and self.best_weights is None:
+            self.best_weights = copy.deepcopy(ctx.module.state_dict())
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Compare the column with the best so far."""
+        if self.monitor not in ctx.history[-1]:
+            return
+        score = ctx.history[-1][self.monitor]
+        # false for NaN, which therefore counts as no improvement
+        if self.sign * score < self.sign * self.best_score - self.min_delta:
+            self.best_score, self.best_epoch, self.n_bad = score, ctx.epoch, 0
+            if self.restore_best:
+                self.best_weights = copy.deepcopy(ctx.module.state_dict())
+            return
+        self.n_bad += 1
+        if self.n_bad >= self.patience:
+            ctx.terminate = True
+            ctx.stop_reason = "early_stopping"
+
+    def on_end(self, ctx: Context) -> None:
+        """Give the module the best weights."""
+        if self.restore_best and self.best_weights is not None:
+            ctx.module.load_state_dict(self.best_weights)
+        # they are in the module now: a second copy would only make the model larger
+        self.best_weights = None
+        self.n_bad = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and epoch, and what a continued fit needs."""
+        names = ("best_score", "best_epoch", "best_weights", "n_bad")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an earlier fit."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _check_arguments(self) -> None:
+        wanted: dict[str, tuple[bool, str]] = {
+            "monitor": (isinstance(self.monitor, str), "the name of a history column"),
+            "patience": (
+                isinstance(self.patience, int) and self.patience >= 0,
+                "an integer of at least 0",
+            ),
+            "min_delta": (
+                isinstance(self.min_delta, (int, float)) and self.min_delta >= 0,
+                "a number of at least 0",
+            ),
+            "mode": (self.mode in ("auto", "min", "max"), "'auto', 'min' or 'max'"),
+        }
+        for name, (good, what) in wanted.items():
+            if not good:
+                raise ParameterError(
+                    f"The `{name}` parameter of EarlyStopping must be {what}. "
+                    f"Got {getattr(self, name)!r}."
+                )
+
+    def _direction(self) -> str:
+        if self.mode != "auto":
+            return self.mode
+        words = self.monitor.lower().split("_")
+        lower = any(word in LOWER_IS_BETTER for word in words)
+        higher = any(word in HIGHER_IS_BETTER for word in words)
+        if lower == higher:
+            raise ParameterError(
+                f"EarlyStopping cannot tell whether lower or higher is better for "
+                f"{self.monitor!r}. Set mode='min' or mode='max'."
+            )
+        return "min" if lower else "max"

@@ -1,0 +1,73 @@
+"""Print the history, a line an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from skorchlike.callbacks.base import Callback
+from skorchlike.callbacks.registry import register_callback
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
+
+
+@register_callback("print_log")
+class PrintLog(Callback):
+    """Print the record of each epoch as a line of a table.
+
+    An estimator with ``verbose=1`` adds it by itself.
+
+    Parameters
+    ----------
+    sink : callable, default=print
+        Called with each line, such as ``logging.getLogger("fit").info``.
+    digits : int, default=4
+        Significant digits of the numbers.
+
+    Notes
+    -----
+    The columns are those of the history. Where a column comes in later (validation
+    every second epoch), the header is printed again.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skorchlike import NeuralNetClassifier, PrintLog
+    >>> X, y = load_iris(return_X_y=True)
+    >>> lines = []
+    >>> net = NeuralNetClassifier(max_epochs=2, callbacks=[PrintLog(sink=lines.append)])
+    >>> lines[0].split() if net.fit(X, y) else None
+    ['epoch', 'train_loss', 'lr', 'duration']
+    """
+
+    order = 200
+    passive = True
+
+    def __init__(self, sink: Callable[[str], Any] = print, digits: int = 4) -> None:
+        self.sink = sink
+        self.digits = digits
+
+    def on_begin(self, ctx: Context) -> None:
+        """Start a new table."""
+        self.columns: list[str] = []
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Print the epoch's line, and the header where it changed."""
+        record = {**ctx.history[-1]}
+        record["duration"] = record.pop("duration", None)  # the least news comes last
+        new = [name for name in record if name not in self.columns]
+        if new:
+            self.columns = [name for name in self.columns if name != "duration"]
+            self.columns += [name for name in record if name not in self.columns]
+            self.sink("  ".join(name.rjust(self._width(name)) for name in self.columns))
+        cells = (self._cell(record.get(name)).rjust(self._width(name)) for name in self.columns)
+        self.sink("  ".join(cells))
+
+    def _width(self, name: str) -> int:
+        return max(len(name), self.digits + 6)
+
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.{self.digits}g}" if isinstance(value, float) else str(value)

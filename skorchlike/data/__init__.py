@@ -1,0 +1,1 @@
+"""Data: checked, put on the device, split, and cut into batches."""

@@ -1,0 +1,329 @@
+"""The scikit-learn face that classifier and regressor share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skorchlike.exceptions import ParameterError
+from skorchlike.fitting import (
+    DefaultActions,
+    FitData,
+    LossFunction,
+    check_lengths,
+    check_weight,
+    check_X,
+    fit_model,
+    follows_input_dtype,
+    history_frame,
+    named_callbacks,
+    predict_model,
+)
+from skorchlike.params.routing import RoutedParams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
+    """What classifier and regressor share: parameters, fit, partial_fit, history."""
+
+    _components: ClassVar[tuple[str, ...]] = ("module", "criterion", "optimizer", "callbacks")
+    _default_criterion: ClassVar[str]
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Options(Integral, {-1}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "predict_batch_size": [
+            StrOptions({"auto"}),
+            Options(Integral, {-1}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "shuffle": ["boolean"],
+        "drop_last": ["boolean"],
+        "validation_fraction": [None, Interval(Real, 0, 1, closed="neither")],
+        "valid_every": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        criterion: Any = None,
+        optimizer: Any = "adamw",
+        lr: float = 0.01,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        predict_batch_size: int | str = "auto",
+        shuffle: bool = True,
+        drop_last: bool = False,
+        validation_fraction: float | None = None,
+        valid_every: int = 1,
+        callbacks: Any = None,
+        device: Any = "auto",
+        dtype: Any = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int | bool = 0,
+        **routed: Any,
+    ) -> None:
+        self.module = module
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.predict_batch_size = predict_batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.validation_fraction = validation_fraction
+        self.valid_every = valid_every
+        self.callbacks = callbacks
+        self.device = device
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        self._say(routed)
+
+    # -------------------------------------------------- what subclasses define
+
+    def _learn_target(self, y: Any, classes: Any = None) -> None:
+        """Set the fitted attributes that describe the target."""
+        raise NotImplementedError
+
+    def _encode_target(self, y: Any, name: str) -> np.ndarray:
+        """Return the target as the loss takes it."""
+        raise NotImplementedError
+
+    def _n_outputs(self, criterion: torch.nn.Module) -> int:
+        """Return how many outputs the module needs."""
+        raise NotImplementedError
+
+    def _make_loss(self, criterion: torch.nn.Module) -> LossFunction:
+        """Return what computes the loss of a batch."""
+        raise NotImplementedError
+
+    def _make_score(self) -> Any:
+        """Return the score that stands beside the validation loss."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- fitting
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        callbacks: Any = None,
+    ) -> BaseNeuralNet:
+        """Train the module.
+
+        Parameters
+        ----------
+        X : array-like or torch.Tensor of shape (n_samples, n_features)
+            Inputs; for a module of one's own of any shape (n_samples, ...).
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; the loss of a batch is Σwl/Σw. Rows of weight 0 are left out.
+        X_val : array-like of shape (n_val, ...), default=None
+            Validation inputs; then ``validation_fraction`` is not used.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Validation targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Validation weights.
+        callbacks : dict or list, default=None
+            Callbacks for this fit alone, beside the estimator's.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter has an unknown name or an impossible value.
+        ValueError
+            If the data cannot be used.
+        KeyboardInterrupt
+            If the fit was interrupted; the model trained so far is kept.
+
+        Notes
+        -----
+        After any other error the estimator is as it was before.
+        """
+        continued = self.model_ if self.warm_start and hasattr(self, "model_") else None
+        data = {"X": X, "y": y, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+        data["sample_weight_val"] = sample_weight_val
+        return self._fit(data, callbacks, self.max_epochs, continued)
+
+    def _fit(
+        self,
+        data: dict[str, Any],
+        callbacks: Any,
+        n_epochs: int,
+        continued: Any,
+        classes: Any = None,
+    ) -> BaseNeuralNet:
+        with unchanged_on_failure(self):
+            self._validate_params()
+            checked = self._check_data(data, reset=continued is None, classes=classes)
+            task = self._init_callback_context(max_subtasks=n_epochs)
+            raw = {"X": data["X"], "y": data["y"], "metadata": {}}
+            if data["sample_weight"] is not None:
+                raw["metadata"] = {"sample_weight": data["sample_weight"]}
+            has_tasks = bool(getattr(self, "_skl_callbacks", None))
+            self.model_, interrupt = fit_model(
+                self,
+                checked,
+                n_epochs=n_epochs,
+                extra_callbacks=callbacks,
+                continued=continued,
+                sklearn_task=(lambda: {"task": task, "data": raw}) if has_tasks else None,
+            )
+        if interrupt is not None:
+            raise interrupt
+        return self
+
+    def _check_data(self, data: Mapping[str, Any], *, reset: bool, classes: Any) -> FitData:
+        """Check all data of a fit, and learn what the target is like."""
+        X, y = data["X"], data["y"]
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target "
+                "y is None."
+            )
+        own = self.module is not None and not follows_input_dtype(self.module)
+        X = check_X(self, X, own_module=own, reset=reset)
+        if reset:
+            self._learn_target(y, classes)
+        checked = FitData(X, self._encode_target(y, "y"), None)
+        check_lengths(X, checked.y, "X and y")
+        checked.sample_weight = check_weight(data["sample_weight"], X)
+        X_val, y_val = data["X_val"], data["y_val"]
+        if (X_val is None) != (y_val is None):
+            missing = "y_val" if y_val is None else "X_val"
+            raise ParameterError(f"X_val and y_val go together. Got no {missing}.")
+        if X_val is None and data["sample_weight_val"] is not None:
+            raise ParameterError("sample_weight_val needs X_val and y_val. Got neither.")
+        if X_val is not None:
+            X_val = check_X(self, X_val, own_module=own, reset=False, name="X_val")
+            if X_val.shape[1:] != X.shape[1:]:
+                raise ParameterError(
+                    f"X_val must have rows of shape {tuple(X.shape[1:])}, as X has. Got "
+                    f"{tuple(X_val.shape[1:])}."
+                )
+            checked.X_val = X_val
+            checked.y_val = self._encode_target(y_val, "y_val")
+            check_lengths(X_val, checked.y_val, "X_val and y_val")
+            checked.sample_weight_val = check_weight(
+                data["sample_weight_val"], X_val, "sample_weight_val"
+            )
+        checked.labels = np.issubdtype(checked.y.dtype, np.integer)
+        return checked
+
+    # -------------------------------------------------------------- prediction
+
+    def _outputs(self, X: Any) -> torch.Tensor:
+        """Return the module's outputs for inputs as a user gives them."""
+        check_is_fitted(self)
+        own = not getattr(self.model_.module_, "follows_input_dtype", False)
+        return predict_model(self, check_X(self, X, own_module=own, reset=False))
+
+    # ------------------------------------------------------- fitted attributes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a trained model."""
+        return "model_" in vars(self)
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """The records of all epochs, one row an epoch."""
+        return history_frame(self._fitted_model("history_").history_)
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The mean training loss of each epoch."""
+        records = self._fitted_model("loss_curve_").history_
+        return [record["train_loss"] for record in records if "train_loss" in record]
+
+    @property
+    def n_iter_(self) -> int:
+        """The number of epochs trained."""
+        return self._fitted_model("n_iter_").n_epochs_
+
+    def _fitted_model(self, name: str) -> Any:
+        if "model_" not in vars(self):
+            raise AttributeError(
+                f"This {type(self).__name__} is not fitted yet, so it has no {name}. Call fit."
+            )
+        return self.model_
+
+    # ------------------------------------------------------------- parameters
+
+    def _parts(self, component: str, said: Mapping[str, Any]) -> dict[str, Any] | None:
+        if component != "callbacks":
+            return None
+        try:
+            prefix = "callbacks__"
+            replaced = {k.removeprefix(prefix): v for k, v in said.items() if k.startswith(prefix)}
+            return named_callbacks(self.callbacks, replaced)
+        except ParameterError:
+            # garbage waits for fit, as scikit-learn wants it
+            return None
+
+    def _sk_visual_block_(self) -> Any:
+        """Show the callbacks in the HTML diagram, in the order in which they run."""
+        # scikit-learn has no public name for this; without it there is a plain block
+        from sklearn.utils._repr_html.estimator import _VisualBlock
+
+        parts = self._parts("callbacks", self._said) or {}
+        parts = {name: part for name, part in parts.items() if part is not None}
+        if not parts:
+            return NotImplemented
+        ordered = sorted(parts.items(), key=lambda item: item[1].order)
+        return _VisualBlock(
+            "parallel",
+            [part for _, part in ordered],
+            names=[name for name, _ in ordered],
+            name_details=[str(part) for _, part in ordered],
+        )
+
+
+@contextmanager
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
+    """Put back all attributes but scikit-learn's own callback bookkeeping on an error."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        after = vars(estimator)
+        bookkeeping = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+        kept = {name: after[name] for name in bookkeeping if name in after}
+        after.clear()
+        after.update(before)
+        after.update(kept)
+        raise

@@ -1,0 +1,5 @@
+"""What a fit produced."""
+
+from skorchlike.model.trained import TrainedModel
+
+__all__ = ["TrainedModel"]

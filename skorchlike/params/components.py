@@ -1,0 +1,383 @@
+"""Module, criterion, optimizer and callbacks, built from what was said."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from skorchlike.callbacks.base import Callback
+from skorchlike.callbacks.registry import get_callback
+from skorchlike.exceptions import ParameterError, did_you_mean
+from skorchlike.modules import MODULES
+from skorchlike.params.routing import beneath, is_dropped, snake_case
+
+# ------------------------------------------------------------------ by name
+
+
+def _criteria() -> dict[str, type[nn.Module]]:
+    """Names of torch's criteria: ``"cross_entropy"``, ``"mse"``, ``"bce_with_logits"``."""
+    return {
+        snake_case(name).removesuffix("_loss"): cls
+        for name, cls in vars(nn).items()
+        if isinstance(cls, type) and name.endswith("Loss")
+    }
+
+
+def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """Names of torch's optimizers: ``"adamw"``, ``"sgd"``."""
+    return {
+        name.lower(): cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type)
+        and issubclass(cls, torch.optim.Optimizer)
+        and cls is not torch.optim.Optimizer
+    }
+
+
+NAMES: dict[str, Callable[[], dict[str, Any]]] = {
+    "module": lambda: MODULES,
+    "criterion": _criteria,
+    "optimizer": _optimizers,
+}
+
+
+def named(component: str, spec: Any) -> Any:
+    """Replace a registered name by what it stands for."""
+    if not isinstance(spec, str):
+        return spec
+    names = NAMES[component]()
+    if spec.lower() not in names:
+        raise ParameterError(
+            f"The `{component}` parameter got the unknown name {spec!r}."
+            f"{did_you_mean(spec.lower(), names)}"
+        )
+    return names[spec.lower()]
+
+
+# ------------------------------------------------------------------ calling
+
+
+def _check_options(
+    component: str, make: Callable[..., Any], options: Mapping[str, Any], n_given: int = 0
+) -> None:
+    """Refuse options that the constructor has not, and name those that it misses."""
+    parameters = list(inspect.signature(make).parameters.values())[n_given:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        valid = None
+    else:
+        valid = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL}
+    for name in options:
+        if valid is not None and name not in valid:
+            raise ParameterError(
+                f"Unknown parameter '{component}__{name}': {_name_of(make)} has no parameter "
+                f"{name!r}.{did_you_mean(name, valid)}"
+            )
+    missing = [
+        p.name
+        for p in parameters
+        if p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        and p.name not in options
+    ]
+    if missing:
+        raise ParameterError(
+            f"{_name_of(make)} needs {', '.join(map(repr, missing))}. Say it as "
+            f"{component}__{missing[0]}=..."
+        )
+
+
+def _call(component: str, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    try:
+        return make(*args, **options)
+    except Exception as error:
+        said = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        error.add_note(f"Raised while building the {component} {_name_of(make)}({said}).")
+        raise
+
+
+def _name_of(make: Any) -> str:
+    return getattr(make, "__name__", None) or type(make).__name__
+
+
+def _accepts(make: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(make).parameters
+
+
+def _refuse_options(component: str, spec: Any, said: Mapping[str, Any]) -> None:
+    if said:
+        name = next(iter(said))
+        raise ParameterError(
+            f"The parameter '{component}__{name}' needs `{component}` to be a class. It is an "
+            f"instance of {type(spec).__name__}, which is built already: pass "
+            f"{component}={type(spec).__name__} and say its arguments as {component}__name."
+        )
+
+
+# ------------------------------------------------------------------- module
+
+
+def build_module(spec: Any, said: Mapping[str, Any], sizes: Mapping[str, int]) -> nn.Module:
+    """Build or copy the module.
+
+    Parameters
+    ----------
+    spec : str, type, callable or torch.nn.Module
+        What the estimator's ``module`` says; an instance is copied.
+    said : mapping
+        Arguments for a class, from ``module__name``.
+    sizes : mapping
+        Sizes read off the data. Those that the constructor takes and that were not
+        said are given to it.
+
+    Returns
+    -------
+    torch.nn.Module
+        A module that nobody else holds.
+    """
+    spec = named("module", spec)
+    if isinstance(spec, nn.Module):
+        _refuse_options("module", spec, said)
+        return copy.deepcopy(spec)
+    if not callable(spec):
+        raise ParameterError(
+            "The `module` parameter must be a torch.nn.Module class, instance or registered "
+            f"name. Got {spec!r}."
+        )
+    options = {name: size for name, size in sizes.items() if _accepts(spec, name)}
+    options.update(said)
+    _check_options("module", spec, options)
+    module = _call("module", spec, **options)
+    if not isinstance(module, nn.Module):
+        raise ParameterError(
+            f"The `module` parameter must give a torch.nn.Module. {_name_of(spec)} gave a "
+            f"{type(module).__name__}."
+        )
+    return module
+
+
+def follows_input_dtype(spec: Any) -> bool:
+    """Whether a module takes its dtype from the data, as the built-in ones do."""
+    return bool(getattr(named("module", spec), "follows_input_dtype", False))
+
+
+# ---------------------------------------------------------------- criterion
+
+
+def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
+    """Build or copy the criterion from a class, an instance or a name."""
+    spec = named("criterion", spec)
+    if isinstance(spec, nn.Module):
+        _refuse_options("criterion", spec, said)
+        return copy.deepcopy(spec)
+    if not (isinstance(spec, type) and issubclass(spec, nn.Module)):
+        raise ParameterError(
+            "The `criterion` parameter must be a torch.nn.Module class, instance or registered "
+            f"name, such as torch.nn.MSELoss or 'mse'. Got {spec!r}."
+        )
+    _check_options("criterion", spec, said)
+    return _call("criterion", spec, **said)
+
+
+# ---------------------------------------------------------------- optimizer
+
+
+def optimizer_options(spec: Any, lr: float, said: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
+    """Return the optimizer's class and its options, ``optimizer__lr`` before ``lr``."""
+    spec = named("optimizer", spec)
+    if not (isinstance(spec, type) and issubclass(spec, torch.optim.Optimizer)):
+        what = "an instance, bound to parameters" if not isinstance(spec, type) else repr(spec)
+        raise ParameterError(
+            "The `optimizer` parameter must be a torch.optim.Optimizer class or registered "
+            f"name, such as torch.optim.SGD or 'sgd'. Got {what}: {spec!r}."
+        )
+    options = {"lr": lr} if _accepts(spec, "lr") else {}
+    options.update(said)
+    checked = {name: value for name, value in options.items() if name != "param_groups"}
+    _check_options("optimizer", spec, checked, n_given=1)
+    return spec, options
+
+
+def build_optimizer(
+    cls: type[torch.optim.Optimizer],
+    options: Mapping[str, Any],
+    parameters: Mapping[str, nn.Parameter],
+) -> torch.optim.Optimizer:
+    """Build the optimizer over named parameters, in groups where they were said."""
+    options = dict(options)
+    groups = _param_groups(options.pop("param_groups", None), parameters)
+    if not parameters:
+        raise ParameterError("The `module` has no parameters, so there is nothing to train.")
+    choices = {"fused", "foreach", "capturable", "differentiable"}
+    if _accepts(cls, "fused") and not choices & set(options) and _can_fuse(parameters):
+        # one kernel for all parameters: a third of the cost of the for-loop
+        options["fused"] = True
+    return _call("optimizer", cls, groups, **options)
+
+
+def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values())
+
+
+def _param_groups(said: Any, parameters: Mapping[str, nn.Parameter]) -> list[Any]:
+    """Sort parameters into groups by glob; the first pattern that matches takes one."""
+    if said is None:
+        return list(parameters.values())
+    pairs = said.items() if isinstance(said, Mapping) else said
+    try:
+        pairs = [(pattern, dict(options)) for pattern, options in pairs]
+    except (TypeError, ValueError):
+        raise ParameterError(
+            "optimizer__param_groups must be {pattern: options} or [(pattern, options), ...], "
+            f"such as {{'*.bias': {{'weight_decay': 0.0}}}}. Got {said!r}."
+        ) from None
+    left = dict(parameters)
+    groups = []
+    for pattern, options in pairs:
+        taken = fnmatch.filter(left, pattern)
+        if not taken:
+            raise ParameterError(
+                f"The pattern {pattern!r} of optimizer__param_groups matches no parameter that "
+                f"an earlier pattern did not take. Parameters: {', '.join(parameters)}."
+            )
+        groups.append({"params": [left.pop(name) for name in taken], **options})
+    if left:
+        groups.append({"params": list(left.values())})
+    return groups
+
+
+# ---------------------------------------------------------------- callbacks
+
+
+def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return name → callback of what ``callbacks`` says; dropped ones as None.
+
+    Parameters
+    ----------
+    callbacks : None, dict or list
+        ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and
+        registered names.
+    said : mapping, optional
+        Replacements, from ``callbacks__name=...``, by name.
+
+    Returns
+    -------
+    dict
+        The user's own objects, not copies.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else, or a name stands twice.
+    """
+    named: dict[str, Any] = {}
+    for name, callback in _pairs(callbacks):
+        callback = _one_callback(name, callback)
+        if name is None:
+            name = snake_case(type(callback).__name__)
+        if not isinstance(name, str) or not name or "__" in name:
+            raise ParameterError(
+                "The name of a callback must be a non-empty string without '__'. "
+                f"Got {name!r}."
+            )
+        if name in named:
+            raise ParameterError(
+                f"The `callbacks` parameter has the name {name!r} twice. Give each its own: "
+                "callbacks={'first': ..., 'second': ...}."
+            )
+        named[name] = callback
+    for name, replaced in (said or {}).items():
+        if "__" not in name and name in named:
+            named[name] = None if is_dropped(replaced) else _one_callback(name, replaced)
+    return named
+
+
+def _pairs(callbacks: Any) -> list[tuple[Any, Any]]:
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, Mapping):
+        return list(callbacks.items())
+    if not isinstance(callbacks, (list, tuple)):
+        raise ParameterError(
+            "The `callbacks` parameter must be a dict {name: callback}, a list of (name, "
+            "callback), or a list of callbacks and registered names. "
+            f"Got {_short(callbacks)}."
+        )
+    pairs: list[tuple[Any, Any]] = []
+    for item in callbacks:
+        if isinstance(item, tuple) and len(item) == 2:
+            pairs.append(item)
+        elif isinstance(item, str):
+            pairs.append((item, item))
+        else:
+            pairs.append((None, item))
+    return pairs
+
+
+def _one_callback(name: Any, callback: Any) -> Callback | None:
+    if is_dropped(callback) and name is not None:
+        return None
+    if isinstance(callback, str):
+        return get_callback(callback)
+    if isinstance(callback, Callback):
+        return callback
+    where = f"The callback {name!r}" if name is not None else "An entry of `callbacks`"
+    if isinstance(callback, type) and issubclass(callback, Callback):
+        raise ParameterError(
+            f"{where} is the class {callback.__name__}. Pass an instance: {callback.__name__}()."
+        )
+    if hasattr(callback, "on_fit_task_begin"):
+        raise ParameterError(
+            f"{where} is {type(callback).__name__}, a callback of scikit-learn's own protocol. "
+            "Give it to the estimator by set_callbacks(...)."
+        )
+    raise ParameterError(
+        f"{where} must be an instance of skorchlike.Callback or a registered name. "
+        f"Got {_short(callback)}."
+    )
+
+
+def build_callbacks(callbacks: Any, said: Mapping[str, Any]) -> dict[str, Callback]:
+    """Return clones of the callbacks, with the parameters said to them.
+
+    Parameters
+    ----------
+    callbacks : None, dict or list
+        As the estimator's ``callbacks``.
+    said : mapping
+        What was said to them: ``name`` replaces, ``name__parameter`` sets.
+
+    Returns
+    -------
+    dict
+        Name → callback that nobody else holds.
+    """
+    built = {}
+    originals = named_callbacks(callbacks, said)
+    for name in {key.partition("__")[0] for key in said}:
+        if name not in originals:
+            raise ParameterError(
+                f"The parameters 'callbacks__{name}...' name no callback."
+                f"{did_you_mean(name, originals)}"
+            )
+    for name, original in originals.items():
+        if original is None:
+            continue
+        callback = clone(original)
+        parameters = beneath(name, said)
+        if parameters:
+            callback.set_params(**parameters)
+        built[name] = callback
+    return built
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) < 80 else f"{text[:77]}..."
+    return f"{text} (a {type(value).__name__})"

@@ -1,0 +1,40 @@
+"""The five default actions of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
+
+
+class DefaultActions:
+    """The five actions as a plain PyTorch loop has them.
+
+    The estimators inherit them. A subclass replaces one by overriding it, a callback
+    by defining a method of the same name; either may call this one
+    (``super().do_step(ctx)``, ``ctx.estimator.do_step(ctx)``).
+    """
+
+    def do_predict(self, ctx: Context) -> None:
+        """Assign ``ctx.y_pred``, the module's output for ``ctx.X``."""
+        ctx.y_pred = ctx.module(ctx.X)
+
+    def do_get_loss(self, ctx: Context) -> None:
+        """Assign ``ctx.loss``, the criterion of ``ctx.y_pred`` and ``ctx.y``.
+
+        With ``ctx.sample_weight`` the unreduced losses are averaged as Σwl/Σw.
+        """
+        ctx.loss = ctx._loss_function(ctx.y_pred, ctx.y, ctx.sample_weight)
+
+    def do_backward(self, ctx: Context) -> None:
+        """Compute the gradients of ``ctx.loss``."""
+        ctx.loss.backward()
+
+    def do_step(self, ctx: Context) -> None:
+        """Let the optimizer update the parameters."""
+        ctx.optimizer.step()
+
+    def do_zero_grad(self, ctx: Context) -> None:
+        """Clear the gradients."""
+        ctx.optimizer.zero_grad()

@@ -1,0 +1,200 @@
+"""Who is called at which stage, looked up once a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from skorchlike.exceptions import CancelException, ParameterError, StageError
+from skorchlike.training.stages import ACTIONS, FIT_STAGES, STAGES, TABLE
+
+
+class Calls(tuple):
+    """The callables of one stage or action, in the order in which they run.
+
+    Empty, and so false, where nobody uses the stage: the loop asks before it calls.
+    """
+
+    place: str
+    owners: tuple[str, ...]
+    cancels: tuple[str, ...]
+
+    def __new__(
+        cls,
+        place: str,
+        pairs: Iterable[tuple[str, Callable[..., Any]]],
+        cancels: tuple[str, ...] = (),
+    ) -> Calls:
+        pairs = tuple(pairs)
+        self = super().__new__(cls, (call for _, call in pairs))
+        self.place = place
+        self.owners = tuple(owner for owner, _ in pairs)
+        self.cancels = cancels
+        return self
+
+    def describe(self, call: Callable[..., Any]) -> str:
+        """Say in words who was called, and where."""
+        owner = next((o for o, c in zip(self.owners, self, strict=True) if c is call), "?")
+        return f"{owner} in {self.place}"
+
+
+def describe_callback(name: str, callback: Any) -> str:
+    """Name a callback as errors do."""
+    return f"the callback {name!r} ({type(callback).__name__})"
+
+
+def uses_stage(callback: Any, stage: str) -> bool:
+    """Whether a callback defines a stage or state method (the base class's are no-ops)."""
+    method = getattr(callback, stage, None)
+    return method is not None and not getattr(method, "is_no_op", False)
+
+
+def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort by ascending ``order``; ties keep the order given."""
+    ranked = dict(sorted(callbacks.items(), key=lambda item: item[1].order))
+    checkpoint = None
+    for name, callback in ranked.items():
+        if checkpoint and uses_stage(callback, "state_dict"):
+            raise ParameterError(
+                f"The callback {name!r} has a state and order = inf, and so acts after "
+                f"{checkpoint!r}, which would save it too early. Give it a finite order."
+            )
+        if callback.order == float("inf"):
+            checkpoint = checkpoint or name
+    return ranked
+
+
+def resolve_stages(
+    callbacks: Mapping[str, Any],
+    states: Mapping[str, Any] | None = None,
+    names: tuple[str, ...] = FIT_STAGES,
+) -> SimpleNamespace:
+    """Look up who is called at each stage.
+
+    Parameters
+    ----------
+    callbacks : mapping
+        Name → callback, in the order in which they run.
+    states : mapping, optional
+        Name → state of the fit that is continued. Each is loaded right after the
+        callback's own ``on_begin``.
+    names : tuple of str
+        The stages to look up.
+
+    Returns
+    -------
+    namespace
+        One `Calls` for each stage, by the stage's name.
+    """
+    stages = SimpleNamespace()
+    for stage in names:
+        pairs = []
+        for name, callback in callbacks.items():
+            who = describe_callback(name, callback)
+            if uses_stage(callback, stage):
+                pairs.append((who, getattr(callback, stage)))
+            if stage == "on_begin" and states and name in states:
+                pairs.append((f"{who}: load_state_dict", _loader(callback, states[name])))
+        setattr(stages, stage, Calls(stage, pairs, STAGES[stage].cancels))
+    return stages
+
+
+def _loader(callback: Any, state: Any) -> Callable[[Any], None]:
+    return lambda ctx: callback.load_state_dict(state)
+
+
+def resolve_actions(callbacks: Mapping[str, Any], estimator: Any) -> SimpleNamespace:
+    """Find the one provider of each action: a callback, else the estimator.
+
+    Raises
+    ------
+    ParameterError
+        If two callbacks provide the same action.
+    """
+    actions = SimpleNamespace()
+    for action in ACTIONS:
+        cancels = next(row.cancels for row in TABLE if row.name == action)
+        setattr(actions, action, resolve_action(action, callbacks, estimator, cancels))
+    return actions
+
+
+def resolve_action(
+    action: str, callbacks: Mapping[str, Any], estimator: Any, cancels: tuple[str, ...] = ()
+) -> Calls:
+    """Find the one provider of an action."""
+    method = f"do_{action}"
+    found = [name for name, callback in callbacks.items() if hasattr(callback, method)]
+    if len(found) > 1:
+        raise ParameterError(
+            f"The callbacks {' and '.join(map(repr, found))} both replace the action "
+            f"{action!r} (by {method}). One fit can have one provider of it: drop one, "
+            "or let one callback do both."
+        )
+    if found:
+        provider = callbacks[found[0]]
+        who = describe_callback(found[0], provider)
+    else:
+        provider, who = estimator, f"the estimator ({type(estimator).__name__})"
+    return Calls(method, [(who, getattr(provider, method))], cancels)
+
+
+def explain(error: BaseException, calls: Calls, call: Callable[..., Any], where: str) -> None:
+    """Note on an error who raised it and where; refuse a misplaced cancel.
+
+    Raises
+    ------
+    StageError
+        If the error is a cancel exception that has no meaning at this stage.
+    """
+    if isinstance(error, CancelException):
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        if not any(kind in calls.cancels for kind in kinds):
+            allowed = ", ".join(calls.cancels) or "none of the cancel exceptions"
+            raise StageError(
+                f"{type(error).__name__} has no meaning in {calls.place}, where "
+                f"{calls.describe(call)} raised it{where}. Allowed there: {allowed}."
+            ) from error
+    elif isinstance(error, Exception):
+        error.add_note(f"Raised by {calls.describe(call)}{where}.")
+
+
+def run_exits(calls: Calls, ctx: Any, error: BaseException | None, where: str) -> None:
+    """Run every call of an exit stage, also when some of them fail.
+
+    Parameters
+    ----------
+    calls : Calls
+        The exit stage.
+    ctx : Context
+        What the calls receive.
+    error : exception or None
+        What is on its way out already. Failures are added to it as notes.
+    where : str
+        Epoch and batch, for the notes.
+
+    Raises
+    ------
+    BaseException
+        Without an earlier error: the failure as it is, several as one group.
+    """
+    failures: list[BaseException] = []
+    for call in calls:
+        try:
+            call(ctx)
+        except BaseException as failure:
+            try:
+                explain(failure, calls, call, where)
+            except StageError as misplaced:
+                failure = misplaced
+            failures.append(failure)
+    if not failures:
+        return
+    if error is not None and not isinstance(error, CancelException):
+        for failure in failures:
+            notes = " ".join(getattr(failure, "__notes__", []))
+            error.add_note(f"Then {calls.place} failed too: {failure!r}. {notes}".rstrip())
+    elif len(failures) == 1:
+        raise failures[0]
+    else:
+        raise BaseExceptionGroup(f"Several callbacks failed in {calls.place}", failures)

@@ -1,0 +1,257 @@
+"""What one run of the loop shows to callbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from skorchlike.exceptions import DeadContextError, ParameterError, StageError
+
+if TYPE_CHECKING:
+    import torch
+
+ASSIGNABLE = ("X", "y", "sample_weight", "y_pred", "loss", "terminate", "stop_reason")
+
+
+class _Field(property):
+    """A field that callbacks read and only the loop writes (in its private slot)."""
+
+    def __init__(self, slot: str, doc: str) -> None:
+        super().__init__(attrgetter(slot), doc=doc)
+        self.__doc__ = doc
+        self.field = slot.removeprefix("_")
+
+    def __set__(self, instance: Any, value: Any) -> NoReturn:
+        raise AttributeError(
+            f"ctx.{self.field} is read-only. A callback may assign: "
+            f"{', '.join(f'ctx.{name}' for name in ASSIGNABLE)}."
+        )
+
+
+class Context:
+    """What one run of the loop shows to callbacks, and what they may change of it.
+
+    A callback receives it at every stage and needs nothing else. The fields ``X``,
+    ``y``, ``sample_weight``, ``y_pred``, ``loss``, ``terminate`` and ``stop_reason``
+    may be assigned; the others are read-only. After the run it is dead: every use
+    raises `DeadContextError`.
+
+    Attributes
+    ----------
+    X : torch.Tensor of shape (n, ...)
+        Inputs of the current batch, on the device. A copy: it may be written to.
+    y : torch.Tensor of shape (n,) or (n, n_outputs), or None
+        Targets of the current batch: encoded labels (int64, shape (n,)), or numbers
+        in the module's dtype, of shape (n, 1) when the target was one-dimensional.
+    sample_weight : torch.Tensor of shape (n,) or None
+        Weights of the current batch's rows.
+    y_pred : torch.Tensor
+        The module's output, as ``do_predict`` assigned it.
+    loss : torch.Tensor of shape ()
+        The batch's loss, as ``do_get_loss`` assigned it; with its graph in training.
+    terminate : bool
+        Set it to finish the current epoch and then end the fit.
+    stop_reason : str or None
+        Why the run ended; a callback that ends it may write its own reason.
+    """
+
+    __slots__ = (
+        "X",
+        "_callbacks",
+        "_can_skip",
+        "_columns",
+        "_criterion",
+        "_device",
+        "_epoch",
+        "_estimator",
+        "_fitted_estimator",
+        "_global_step",
+        "_history",
+        "_index",
+        "_is_last_batch",
+        "_last_loss",
+        "_loss_function",
+        "_max_epochs",
+        "_module",
+        "_n_steps",
+        "_n_updates",
+        "_optimizer",
+        "_skip",
+        "_snapshot",
+        "_step",
+        "_training",
+        "loss",
+        "sample_weight",
+        "stop_reason",
+        "terminate",
+        "y",
+        "y_pred",
+    )
+
+    _epoch: int
+    _step: int
+    _global_step: int
+    _history: list[dict[str, Any]]
+    _last_loss: torch.Tensor | float
+
+    def __init__(
+        self,
+        *,
+        estimator: Any,
+        module: torch.nn.Module,
+        device: torch.device,
+        criterion: torch.nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        loss_function: Callable[..., torch.Tensor] | None = None,
+        callbacks: Mapping[str, Any] | None = None,
+        max_epochs: int = 0,
+        n_updates: int | None = None,
+        columns: tuple[str, ...] = (),
+        history: list[dict[str, Any]] | None = None,
+        epoch: int = 0,
+        global_step: int = 0,
+        fitted_estimator: Callable[[], Any] | None = None,
+        snapshot: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        self._estimator, self._module, self._device = estimator, module, device
+        self._criterion, self._optimizer = criterion, optimizer
+        self._loss_function = loss_function
+        self._callbacks = dict(callbacks or {})
+        self._max_epochs, self._n_updates, self._columns = max_epochs, n_updates, columns
+        self._history = [] if history is None else history
+        self._epoch, self._global_step = epoch, global_step
+        self._fitted_estimator, self._snapshot = fitted_estimator, snapshot
+        self._step, self._n_steps = 0, None
+        self._training = self._skip = self._can_skip = False
+        self._is_last_batch, self._index, self._last_loss = False, None, math.nan
+        self.X = self.y = self.sample_weight = self.y_pred = self.loss = None
+        self.terminate, self.stop_reason = False, None
+
+    estimator = _Field("_estimator", "The estimator that is being fitted.")
+    module = _Field("_module", "The `torch.nn.Module` in training.")
+    criterion = _Field("_criterion", "The loss function, a `torch.nn.Module`.")
+    optimizer = _Field("_optimizer", "The `torch.optim.Optimizer`.")
+    device = _Field("_device", "The `torch.device` of module and batches.")
+    epoch = _Field("_epoch", "Number of the current epoch, from 1; 0 before the first.")
+    max_epochs = _Field("_max_epochs", "Number of the last epoch that this fit may train.")
+    step = _Field("_step", "Number of the batch in this phase, from 1.")
+    n_steps = _Field("_n_steps", "Batches of this phase, or None when that is unknown.")
+    global_step = _Field("_global_step", "Number of the training batch over all epochs, from 1.")
+    training = _Field("_training", "Whether this is the training phase.")
+    index = _Field("_index", "Row numbers of the batch in the data given, an int64 tensor.")
+    is_last_batch = _Field("_is_last_batch", "Whether this is the last batch of its phase.")
+    history = _Field("_history", "One dict an epoch; `history[-1]` is the current one.")
+    columns = _Field("_columns", "Names of the history columns that this fit will have.")
+    callbacks = _Field("_callbacks", "Name → callback, in the order in which they run.")
+    n_updates = _Field("_n_updates", "Optimizer steps that this fit will take, or None.")
+
+    @property
+    def last_loss(self) -> float:
+        """The last training loss, a float; NaN before the first.
+
+        It is the loss as ``on_after_loss`` left it. It is fetched from the device
+        when it is first read (on an accelerator that waits for the device), so a fit
+        in which nobody reads it never waits.
+        """
+        if not isinstance(self._last_loss, float):
+            self._last_loss = self._last_loss.item()
+        return self._last_loss
+
+    def log(self, name: str, value: Any) -> None:
+        """Add a column to the record of the current epoch.
+
+        Parameters
+        ----------
+        name : str
+            The column's name in ``history_``.
+        value : number, str, bool, None, or a tensor or array with one element
+            What to record; a tensor is fetched from the device.
+
+        Raises
+        ------
+        StageError
+            If no epoch has begun yet.
+        ParameterError
+            If the name is ``"epoch"`` or no string, or the value is not one value.
+        """
+        if not self._history or self._epoch != self._history[-1]["epoch"]:
+            raise StageError("ctx.log needs an epoch to log to. Call it after on_begin.")
+        if not isinstance(name, str) or name in ("", "epoch"):
+            raise ParameterError(
+                "The name given to ctx.log must be a non-empty string other than 'epoch'. "
+                f"Got {name!r}."
+            )
+        if getattr(value, "shape", None) is not None:
+            if math.prod(value.shape) != 1:
+                raise ParameterError(
+                    f"ctx.log({name!r}, ...) takes one value. Got shape {tuple(value.shape)}."
+                )
+            value = value.item()
+        self._history[-1][name] = value
+
+    def skip_step(self) -> None:
+        """Leave out the optimizer's step of this batch, and keep its gradients.
+
+        The stages ``on_before_step`` and ``on_after_step`` and the actions ``step``
+        and ``zero_grad`` are left out; the batch still has its ``on_batch_end``.
+        May be called from ``on_batch_begin`` to ``on_after_backward``.
+
+        Raises
+        ------
+        StageError
+            If it is called later, or outside a training batch.
+        """
+        if not self._can_skip:
+            raise StageError(
+                "ctx.skip_step() works in a training batch, from on_batch_begin to "
+                "on_after_backward. It was called outside of that."
+            )
+        self._skip = True
+
+    def fitted_estimator(self) -> Any:
+        """Return a ready-to-predict view of the estimator as it is now.
+
+        The view shares the module in training: it is for immediate use, not to keep.
+        """
+        if self._fitted_estimator is None:
+            raise StageError("ctx.fitted_estimator() is for fit. In predict use ctx.estimator.")
+        return self._fitted_estimator()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything of the loop that a checkpoint must hold.
+
+        Returns
+        -------
+        dict
+            The state of module, optimizer, criterion and callbacks, the counters,
+            the history, and the state of the random generators in use. Tensors are
+            copies.
+        """
+        if self._snapshot is None:
+            raise StageError("ctx.snapshot() is for fit; a prediction has nothing to save.")
+        return self._snapshot()
+
+    def _kill(self) -> None:
+        """Let go of everything and make every later use an error."""
+        for name in Context.__slots__:
+            object.__setattr__(self, name, None)
+        self.__class__ = _DeadContext
+
+
+class _DeadContext(Context):
+    """A context whose run has ended."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
+        raise DeadContextError(
+            f"ctx.{name} was used after the run had ended. What a callback needs later, "
+            "it copies to its own attributes in on_end or on_exit."
+        )
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise DeadContextError(f"ctx.{name} was assigned after the run had ended.")

@@ -1,0 +1,357 @@
+"""The training loop: the table of stages, as code.
+
+It knows no concrete callback: who is called at which stage, and who provides each
+action, was looked up before. An empty stage is not called at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from skorchlike.exceptions import (
+    CancelBatchException,
+    CancelEpochException,
+    CancelException,
+    CancelFitException,
+    ParameterError,
+)
+from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
+from skorchlike.training.context import Context
+from skorchlike.training.losses import RunningLoss
+from skorchlike.training.scores import Score
+
+Batch = tuple[Any, Any, Any, Any, int, bool]
+"""X, y, sample_weight, index, number of rows, whether it is the phase's last."""
+
+
+class Data(Protocol):
+    """What the loop needs of data: batches on the device, and how many if that is known."""
+
+    n_batches: int | None
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of one pass."""
+
+
+class Loop:
+    """One fit.
+
+    Parameters
+    ----------
+    ctx : Context
+        What the callbacks see; its ``callbacks`` are those that run.
+    train_data : Data
+        The training batches.
+    valid_data : Data or None
+        The validation batches.
+    score : Score or None
+        What is computed beside the validation loss.
+    valid_every : int
+        Validate after every so many epochs, and after the last.
+    states : dict or None
+        Callback states of the fit that is continued, by name.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        train_data: Data,
+        valid_data: Data | None = None,
+        score: Score | None = None,
+        valid_every: int = 1,
+        states: dict[str, Any] | None = None,
+    ) -> None:
+        self.ctx, self.train_data, self.valid_data = ctx, train_data, valid_data
+        self.score, self.valid_every = score, valid_every
+        self.on = resolve_stages(ctx.callbacks, states)
+        self.do = resolve_actions(ctx.callbacks, ctx.estimator)
+        self.train_loss, self.valid_loss = RunningLoss(), RunningLoss()
+        self.states: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ levels
+
+    def fit(self) -> None:
+        """Run all epochs; afterwards `states` holds what the callbacks learned."""
+        ctx, on, error = self.ctx, self.on, None
+        try:
+            try:
+                self.run(on.on_begin)
+                while ctx.epoch < ctx.max_epochs and not ctx.terminate:
+                    self.epoch()
+                ended = "terminated" if ctx.terminate else "completed"
+            except CancelFitException:
+                ended = "cancelled"
+            ctx.stop_reason = ctx.stop_reason or ended
+            self.run(on.on_end)
+            self.states = self.gather_states()
+        except KeyboardInterrupt as interrupt:
+            error, ctx.stop_reason = interrupt, "interrupted"
+            self.gather_after(interrupt)
+            raise
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            self.leave(on.on_exit, error)
+
+    def epoch(self) -> None:
+        """Train, validate when it is due, close the epoch's record."""
+        ctx, on = self.ctx, self.on
+        started = time.perf_counter()
+        ctx._epoch += 1
+        ctx._history.append({"epoch": ctx._epoch})
+        try:
+            self.run(on.on_epoch_begin)
+            self.train_phase()
+            self.run(on.on_before_valid)
+            if self.validates():
+                self.valid_phase()
+        except CancelEpochException:
+            pass
+        ctx._history[-1]["duration"] = time.perf_counter() - started
+        self.run(on.on_epoch_end)
+
+    def validates(self) -> bool:
+        """Whether this epoch has a validation phase."""
+        ctx = self.ctx
+        last = ctx.terminate or ctx.epoch == ctx.max_epochs
+        return self.valid_data is not None and (last or ctx.epoch % self.valid_every == 0)
+
+    def train_phase(self) -> None:
+        """Run all training batches and record their mean loss."""
+        ctx, on, error = self.ctx, self.on, None
+        ctx._training, ctx._step, ctx._n_steps = True, 0, self.train_data.n_batches
+        self.train_loss.reset()
+        try:
+            self.run(on.on_before_train)
+            for batch in self.train_data:
+                self.train_batch(batch)
+            self.record_training()
+            self.run(on.on_after_train)
+        except (CancelException, KeyboardInterrupt) as cut:
+            error = cut
+            self.record_training()
+            if not isinstance(cut, CancelEpochException):
+                raise
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            self.forget_batch()
+            self.leave(on.on_phase_exit, error)
+            ctx._training = False
+
+    def train_batch(self, batch: Batch) -> None:
+        """Run one training batch: the five actions and the stages around them."""
+        ctx, on, do, error = self.ctx, self.on, self.do, None
+        self.take(batch)
+        ctx._global_step += 1
+        ctx._skip, ctx._can_skip, to_zero = False, True, False
+        try:
+            if on.on_batch_begin:
+                self.run(on.on_batch_begin)
+            self.run(do.predict)
+            if on.on_after_predict:
+                self.run(on.on_after_predict)
+            self.run(do.get_loss)
+            if on.on_after_loss:
+                self.run(on.on_after_loss)
+            ctx._last_loss = self.record_loss(self.train_loss, batch)
+            if on.on_before_backward:
+                self.run(on.on_before_backward)
+            self.run(do.backward)
+            if on.on_after_backward:
+                self.run(on.on_after_backward)
+            ctx._can_skip = False
+            if not ctx._skip:
+                if on.on_before_step:
+                    self.run(on.on_before_step)
+                self.run(do.step)
+                to_zero = True
+                if on.on_after_step:
+                    self.run(on.on_after_step)
+            if on.on_batch_end:
+                self.run(on.on_batch_end)
+            if to_zero:
+                to_zero = False
+                self.run(do.zero_grad)
+        except (CancelException, KeyboardInterrupt) as cut:
+            error = cut
+            if to_zero:
+                self.run(do.zero_grad)
+            if not isinstance(cut, CancelBatchException):
+                raise
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            ctx._can_skip = False
+            if on.on_batch_exit:
+                self.leave(on.on_batch_exit, error)
+
+    def valid_phase(self) -> None:
+        """Run all validation batches without gradients and record loss and score."""
+        ctx, on, error = self.ctx, self.on, None
+        ctx._step, ctx._n_steps = 0, self.valid_data.n_batches
+        self.valid_loss.reset()
+        if self.score is not None:
+            self.score.reset()
+        try:
+            with torch.no_grad(), in_eval_mode(ctx.module):
+                self.run(on.on_valid_begin)
+                for batch in self.valid_data:
+                    self.valid_batch(batch)
+                self.record_validation()
+            self.run(on.on_valid_end)
+        except CancelEpochException as cut:
+            error = cut
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            self.forget_batch()
+            self.leave(on.on_phase_exit, error)
+
+    def valid_batch(self, batch: Batch) -> None:
+        """Run one validation batch: predict and get_loss, and the stages around them."""
+        ctx, on, do, error = self.ctx, self.on, self.do, None
+        self.take(batch)
+        try:
+            if on.on_batch_valid_begin:
+                self.run(on.on_batch_valid_begin)
+            self.run(do.predict)
+            if on.on_batch_valid_after_predict:
+                self.run(on.on_batch_valid_after_predict)
+            self.run(do.get_loss)
+            if on.on_batch_valid_after_loss:
+                self.run(on.on_batch_valid_after_loss)
+            self.record_loss(self.valid_loss, batch)
+            if self.score is not None:
+                self.score.update(ctx.y_pred, ctx.y, ctx.sample_weight)
+            if on.on_batch_valid_end:
+                self.run(on.on_batch_valid_end)
+        except CancelBatchException as cut:
+            error = cut
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            if on.on_batch_exit:
+                self.leave(on.on_batch_exit, error)
+
+    # ------------------------------------------------------------------- calls
+
+    def run(self, calls: Calls) -> None:
+        """Call all who use a stage; an error is noted with who raised it and where."""
+        ctx = self.ctx
+        try:
+            for call in calls:
+                call(ctx)
+        except BaseException as error:
+            explain(error, calls, call, self.where())
+            raise
+
+    def leave(self, calls: Calls, error: BaseException | None) -> None:
+        """Call all who use an exit stage, also when some of them fail."""
+        if calls:
+            run_exits(calls, self.ctx, error, self.where())
+
+    def where(self) -> str:
+        """Epoch and batch, for notes on errors."""
+        ctx = self.ctx
+        batch = f", batch {ctx.step}" if ctx.step else ""
+        return f", epoch {ctx.epoch}{batch}"
+
+    # ----------------------------------------------------------------- records
+
+    def take(self, batch: Batch) -> None:
+        """Show a batch in the context."""
+        ctx = self.ctx
+        ctx._step += 1
+        ctx.X, ctx.y, ctx.sample_weight, ctx._index, _, ctx._is_last_batch = batch
+        ctx.y_pred = ctx.loss = None
+
+    def forget_batch(self) -> None:
+        """Let go of the last batch and its graph, so that they hold no memory."""
+        ctx = self.ctx
+        ctx.X = ctx.y = ctx.sample_weight = ctx.y_pred = ctx.loss = ctx._index = None
+        ctx._step = 0
+
+    def record_loss(self, running: RunningLoss, batch: Batch) -> Tensor:
+        """Add the batch's loss, without its graph, to a phase's mean."""
+        ctx = self.ctx
+        loss = ctx.loss
+        if not isinstance(loss, Tensor) or loss.ndim:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            raise ParameterError(
+                "After the action get_loss, ctx.loss must be a tensor of shape (), such as "
+                f"a criterion with reduction='mean' returns. Got {got}."
+            )
+        loss = loss.detach()
+        weight = ctx.sample_weight
+        running.add(loss, batch[4] if weight is None else weight.sum())
+        return loss
+
+    def record_training(self) -> None:
+        """Put the mean training loss and the learning rate into the epoch's record."""
+        ctx = self.ctx
+        mean = self.train_loss.mean()
+        if mean is not None:
+            ctx._history[-1]["train_loss"] = mean
+        if ctx.optimizer is not None:
+            ctx._history[-1]["lr"] = float(ctx.optimizer.param_groups[0].get("lr", "nan"))
+
+    def record_validation(self) -> None:
+        """Put the mean validation loss and the score into the epoch's record."""
+        mean = self.valid_loss.mean()
+        if mean is None:
+            return
+        record = self.ctx._history[-1]
+        record["valid_loss"] = mean
+        if self.score is not None:
+            record[f"valid_{self.score.name}"] = self.score.compute()
+
+    def gather_states(self) -> dict[str, Any]:
+        """Copy what each callback wants to keep."""
+        states = {}
+        for name, callback in self.ctx.callbacks.items():
+            try:
+                state = callback.state_dict()
+            except Exception as error:
+                error.add_note(f"Raised by state_dict() of the callback {name!r}.")
+                raise
+            if state is not None:
+                states[name] = copy.deepcopy(state)
+        return states
+
+    def gather_after(self, interrupt: KeyboardInterrupt) -> None:
+        """Gather the states of an interrupted fit; a failure must not hide the interrupt."""
+        try:
+            self.states = self.gather_states()
+        except Exception as failure:
+            interrupt.add_note(f"Then no callback's state could be kept: {failure!r}.")
+
+
+class in_eval_mode:  # noqa: N801 - used like a function, as torch.no_grad is
+    """Put a module into eval mode, and afterwards each part back as it was.
+
+    Parts that were in eval mode before (frozen batch norms) stay so.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.in_training = [part for part in self.module.modules() if part.training]
+        if self.in_training:
+            self.module.eval()
+
+    def __exit__(self, *exc_info: object) -> None:
+        for part in self.in_training:
+            part.training = True

@@ -1,0 +1,164 @@
+"""The criterion as the loop calls it: targets in its form, weights where there are any."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from skorchlike.exceptions import ParameterError
+
+INDICATOR_CRITERIA = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+"""Criteria that want one number an output (0 or 1) instead of a label a row."""
+
+
+class LossFunction:
+    """Compute the loss of a batch by a criterion.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module
+        Called as built when there are no weights.
+    n_classes : int or None
+        Number of classes, or None when the targets are numbers (regression).
+    """
+
+    def __init__(self, criterion: nn.Module, n_classes: int | None = None) -> None:
+        self.criterion = criterion
+        self.n_classes = n_classes
+        self.unreduced: nn.Module | None = None
+        if n_classes is None:
+            self.match = self._match_values
+        elif isinstance(criterion, INDICATOR_CRITERIA):
+            self.match = self._match_indicators
+        else:
+            self.match = self._match_labels
+        self._n_outputs_checked = False
+
+    def __call__(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
+        """Return the loss, a tensor of shape ()."""
+        if not isinstance(y_pred, Tensor):
+            raise ParameterError(
+                f"The module returned a {type(y_pred).__name__}; the default loss needs one "
+                "tensor. Let the module return one, or replace the action by a "
+                "do_get_loss(self, ctx) in a callback or a subclass of the estimator."
+            )
+        target = self.match(y_pred, y)
+        if sample_weight is None:
+            return self.criterion(y_pred, target)
+        return self._weighted(y_pred, target, sample_weight)
+
+    def _match_labels(self, y_pred: Tensor, y: Tensor) -> Tensor:
+        if not self._n_outputs_checked:
+            self._check_n_outputs(y_pred)
+            self._n_outputs_checked = True
+        return y
+
+    def _check_n_outputs(self, y_pred: Tensor) -> None:
+        if y_pred.ndim < 2 or y_pred.shape[1] != self.n_classes:
+            hint = ""
+            if self.n_classes == 2 and y_pred.shape[1:] in ((), (1,)):
+                hint = " For one output use criterion='bce_with_logits'."
+            raise ParameterError(
+                f"The `module` returned a tensor of shape {tuple(y_pred.shape)}, and the "
+                f"target has {self.n_classes} classes. With {type(self.criterion).__name__} "
+                f"it must return logits of shape (n, {self.n_classes}).{hint}"
+            )
+
+    def _match_indicators(self, y_pred: Tensor, y: Tensor) -> Tensor:
+        if y_pred.numel() == y.numel() and (self.n_classes or 0) <= 2:
+            return y.view_as(y_pred).to(y_pred.dtype)
+        if y_pred.shape != (len(y), self.n_classes):
+            one = " or (n, 1)" if self.n_classes == 2 else ""
+            raise ParameterError(
+                f"The `module` returned a tensor of shape {tuple(y_pred.shape)}. With "
+                f"{type(self.criterion).__name__} and {self.n_classes} classes it must "
+                f"return logits of shape (n, {self.n_classes}){one}."
+            )
+        return nn.functional.one_hot(y, y_pred.shape[1]).to(y_pred.dtype)
+
+    def _match_values(self, y_pred: Tensor, y: Tensor) -> Tensor:
+        if y_pred.shape == y.shape:
+            return y
+        # one column of targets may meet an output without the column, and the
+        # output of a single row may have lost all its dimensions to a squeeze()
+        if y.shape[1:] == (1,) and y_pred.ndim <= 1 and y_pred.numel() == y.numel():
+            return y.view_as(y_pred)
+        raise ParameterError(
+            f"The `module` returned a tensor of shape {tuple(y_pred.shape)}, and the target "
+            f"has shape {tuple(y.shape)}: they would only broadcast. Let the module return "
+            f"shape {tuple(y.shape)}, or replace the action by a do_get_loss(self, ctx)."
+        )
+
+    def _weighted(self, y_pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        if self.unreduced is None:
+            self.unreduced = _without_reduction(self.criterion)
+        losses = self.unreduced(y_pred, target)
+        if losses.ndim == 0 or len(losses) != len(weight):
+            raise ParameterError(
+                f"sample_weight needs a loss for each row. {type(self.criterion).__name__} "
+                f"with reduction='none' returned shape {tuple(losses.shape)} for "
+                f"{len(weight)} rows. Use a criterion that honours `reduction`."
+            )
+        if getattr(self.criterion, "reduction", "mean") == "sum":
+            return (losses.flatten(1).sum(1) if losses.ndim > 1 else losses).mul(weight).sum()
+        rows = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+        total = weight
+        class_weight = getattr(self.criterion, "weight", None)
+        if class_weight is not None and not target.is_floating_point():
+            # torch divides by the class weights' sum: so do we, lest equal weights
+            # train otherwise than none
+            total = weight * class_weight[target]
+        return (rows * weight).sum() / total.sum()
+
+
+def _without_reduction(criterion: nn.Module) -> nn.Module:
+    """Return the criterion with ``reduction="none"``, sharing its tensors."""
+    if not hasattr(criterion, "reduction"):
+        raise ParameterError(
+            f"The criterion {type(criterion).__name__} has no attribute `reduction`, so it "
+            "cannot give a loss for each row, which sample_weight needs. Give it one "
+            "('none' must return one loss a row), or fit without sample_weight."
+        )
+    unreduced = copy.copy(criterion)
+    unreduced.reduction = "none"
+    return unreduced
+
+
+class RunningLoss:
+    """The weighted mean of the batches' losses, with few fetches from the device."""
+
+    LIMIT = 4096  # losses kept on the device between fetches: a bound on memory
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.losses: list[Tensor] = []
+        self.weights: list[int | Tensor] = []
+        self.total = self.weight = 0.0
+
+    def add(self, loss: Tensor, weight: int | Tensor) -> None:
+        """Add a detached loss and its batch's number of rows or sum of weights."""
+        self.losses.append(loss)
+        self.weights.append(weight)
+        if len(self.losses) >= self.LIMIT:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        if not self.losses:
+            return
+        losses = torch.stack(self.losses).tolist()
+        weights = self.weights
+        if isinstance(weights[0], Tensor):
+            weights = torch.stack(weights).tolist()
+        self.total += sum(loss * w for loss, w in zip(losses, weights, strict=True))
+        self.weight += sum(weights)
+        self.losses, self.weights = [], []
+
+    def mean(self) -> float | None:
+        """Return the mean loss, or None when there was no batch."""
+        self._fetch()
+        return self.total / self.weight if self.weight else None

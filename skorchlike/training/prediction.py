@@ -1,0 +1,68 @@
+"""The prediction loop: the stages of predict, predict_proba and score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from skorchlike.training.calls import explain, resolve_action, resolve_stages, run_exits
+from skorchlike.training.context import Context
+from skorchlike.training.loop import in_eval_mode
+from skorchlike.training.stages import PREDICT_STAGES
+
+
+def predict_batches(
+    ctx: Context, batches: Iterable[tuple[Any, Any, bool]], n_batches: int | None
+) -> list[Any]:
+    """Run the module over batches, with the predict stages around it.
+
+    Parameters
+    ----------
+    ctx : Context
+        Its callbacks already hold their trained state.
+    batches : iterable of (X, index, is_last)
+        The inputs on the device.
+    n_batches : int or None
+        How many there are, if that is known.
+
+    Returns
+    -------
+    list
+        What ``do_predict`` left in ``ctx.y_pred``, one a batch.
+    """
+    on = resolve_stages(ctx.callbacks, names=PREDICT_STAGES)
+    # no cancel has a meaning here, whatever the action allows in training
+    do_predict = resolve_action("predict", ctx.callbacks, ctx.estimator)
+    outputs: list[Any] = []
+    error = None
+
+    def run(calls):
+        try:
+            for call in calls:
+                call(ctx)
+        except BaseException as failure:
+            where = f", batch {ctx.step}" if ctx.step else ""
+            explain(failure, calls, call, where)
+            raise
+
+    ctx._n_steps = n_batches
+    try:
+        with torch.no_grad(), in_eval_mode(ctx.module):
+            run(on.on_predict_begin)
+            for ctx.X, ctx._index, ctx._is_last_batch in batches:
+                ctx._step += 1
+                ctx.y_pred = None
+                run(on.on_batch_predict_begin)
+                run(do_predict)
+                run(on.on_batch_predict_end)
+                outputs.append(ctx.y_pred)
+            run(on.on_predict_end)
+    except BaseException as failure:
+        error = failure
+        raise
+    finally:
+        run_exits(on.on_predict_exit, ctx, error, "")
+        ctx._kill()
+    return outputs

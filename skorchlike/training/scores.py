@@ -1,0 +1,101 @@
+"""The score that stands beside the validation loss, summed up batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Score(Protocol):
+    """What the loop needs of a score."""
+
+    name: str
+
+    def reset(self) -> None:
+        """Forget all batches."""
+
+    def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
+        """Add a batch; nothing is fetched from the device."""
+
+    def compute(self) -> float:
+        """Return the score of all batches since the last reset."""
+
+
+class Accuracy:
+    """Share of rows (or of weight) whose label is predicted.
+
+    Parameters
+    ----------
+    decide : callable
+        Module output → label index, a tensor of shape (n,).
+    """
+
+    name = "accuracy"
+
+    def __init__(self, decide: Callable[[Tensor], Tensor]) -> None:
+        self.decide = decide
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.sums: list[Tensor] = []
+        self.n_rows = 0
+
+    def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
+        """Add a batch."""
+        right = self.decide(y_pred) == y
+        if sample_weight is None:
+            self.sums.append(right.sum(dtype=torch.float64))
+            self.n_rows += len(y)
+        else:
+            weight = sample_weight.double()
+            self.sums.append(torch.stack([(right * weight).sum(), weight.sum()]))
+
+    def compute(self) -> float:
+        """Return the accuracy, between 0 and 1."""
+        sums = torch.stack(self.sums).sum(0)
+        right, total = sums.tolist() if sums.ndim else (sums.item(), self.n_rows)
+        return right / total
+
+
+class R2:
+    """Coefficient of determination, averaged over outputs as scikit-learn's r2_score."""
+
+    name = "r2"
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.sums: list[Tensor] = []
+        self.origin: Tensor | None = None
+        self.n_rows = 0
+
+    def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
+        """Add a batch; sums in float64, from a row of the data as origin."""
+        y = y.double()
+        error = y - y_pred.reshape(y.shape).double()
+        if self.origin is None:
+            self.origin = y[:1]
+        y = y - self.origin
+        w = torch.ones_like(y) if sample_weight is None else sample_weight.double()[:, None]
+        w = w.expand_as(y)
+        self.sums.append(torch.stack([w, w * y, w * y**2, w * error**2]).sum(1))
+        self.n_rows += len(y)
+
+    def compute(self) -> float:
+        """Return R²; NaN for fewer than two rows."""
+        if self.n_rows < 2:
+            return float("nan")
+        weight, first, second, residual = torch.stack(self.sums).sum(0)
+        spread = second - first**2 / weight
+        r2 = torch.where(
+            spread > 0,
+            1 - residual / spread,
+            torch.where(residual > 0, 0.0, 1.0).double(),
+        )
+        return r2.mean().item()
