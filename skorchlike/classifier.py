@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     """placeholder."""
 
     _default_criterion = "cross_entropy"
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseNeuralNet._parameter_constraints,
         "predict_nonlinearity": [StrOptions({"auto", *NONLINEARITIES}), callable],
     }
@@ -162,7 +162,8 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ndarray of shape (n_samples,)
             Labels, as in `y`.
         """
-        return self.classes_[as_numpy(self._decide(self._outputs(X)))]
+        outputs = self._outputs(X)
+        return self.classes_[as_numpy(self._decide(outputs))]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities.

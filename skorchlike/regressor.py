@@ -27,11 +27,11 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
     # ----------------------------------------------------------------- target
 
     def _learn_target(self, y: Any, classes: Any = None) -> None:
-        shape = np.shape(as_numpy(y))
-        self.n_outputs_ = shape[1] if len(shape) == 2 else 1
-        self._target_ndim = min(len(shape), 2)
+        y = self._check_numbers(y, "y")
+        self.n_outputs_ = y.shape[1] if y.ndim == 2 else 1
+        self._target_ndim = y.ndim
 
-    def _encode_target(self, y: Any, name: str) -> np.ndarray:
+    def _check_numbers(self, y: Any, name: str) -> np.ndarray:
         y = check_array(
             as_numpy(y),
             ensure_2d=False,
@@ -44,6 +44,10 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             raise ParameterError(
                 f"{name} must have shape (n,) or (n, n_outputs). Got shape {y.shape}."
             )
+        return y
+
+    def _encode_target(self, y: Any, name: str) -> np.ndarray:
+        y = self._check_numbers(y, name)
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.n_outputs_:
             raise ParameterError(

@@ -96,7 +96,8 @@ class EarlyStopping(Callback):
                 "names it in its attribute `logs`."
             )
         self.sign = 1 if self._direction() == "min" else -1
-        self.best_score, self.best_epoch = math.inf * self.sign, None
+        self.best_score: float = math.inf * self.sign
+        self.best_epoch: int | None = None
         self.best_weights: dict[str, Any] | None = None
         self.n_bad = 0
 

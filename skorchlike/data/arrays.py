@@ -100,7 +100,8 @@ class ArrayBatches:
             weights: Any = repeat(None)
             if self.sample_weight is not None:
                 weights = self.sample_weight.index_select(0, index).split(size)
-            for X_, y_, w_, i_ in zip(X.split(size), y.split(size), weights, index.split(size)):
+            parts = zip(X.split(size), y.split(size), weights, index.split(size), strict=False)
+            for X_, y_, w_, i_ in parts:
                 left -= 1
                 yield X_, y_, w_, i_, min(size, n_left), left == 0
                 n_left -= size

@@ -100,7 +100,7 @@ def make_batches(
     n_rows = len(data.X) if rows is None else len(rows)
     train = ArrayBatches(
         *tensors,
-        batch_size=resolve_batch_size(how.batch_size, n_rows, AUTO_BATCH_SIZE),
+        resolve_batch_size(how.batch_size, n_rows, AUTO_BATCH_SIZE),
         rows=_index(rows, place.device),
         generator=generator if how.shuffle else None,
         drop_last=how.drop_last,
@@ -112,7 +112,7 @@ def make_batches(
         return train, None
     n_valid = len(tensors[0]) if valid_rows is None else len(valid_rows)
     size = resolve_batch_size(how.predict_batch_size, n_valid, AUTO_PREDICT_BATCH_SIZE)
-    return train, ArrayBatches(*tensors, batch_size=size, rows=_index(valid_rows, place.device))
+    return train, ArrayBatches(*tensors, size, rows=_index(valid_rows, place.device))
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int, auto: int) -> int:
@@ -122,7 +122,9 @@ def resolve_batch_size(batch_size: int | str, n_rows: int, auto: int) -> int:
     return n_rows if batch_size == -1 else int(batch_size)
 
 
-def _tensors(X: Any, y: Any, sample_weight: Any, labels: bool, place: Placement) -> tuple:
+def _tensors(
+    X: Any, y: Any, sample_weight: Any, labels: bool, place: Placement
+) -> tuple[Any, Any, Any]:
     return (
         to_tensor(X, place.input_dtype, place.device),
         to_tensor(y, torch.int64 if labels else place.dtype, place.device),

@@ -222,7 +222,9 @@ def build_optimizer(
 
 
 def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values())
+    return all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters.values()
+    )
 
 
 def _param_groups(said: Any, parameters: Mapping[str, nn.Parameter]) -> list[Any]:
@@ -283,8 +285,7 @@ def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> di
             name = snake_case(type(callback).__name__)
         if not isinstance(name, str) or not name or "__" in name:
             raise ParameterError(
-                "The name of a callback must be a non-empty string without '__'. "
-                f"Got {name!r}."
+                f"The name of a callback must be a non-empty string without '__'. Got {name!r}."
             )
         if name in named:
             raise ParameterError(

@@ -26,6 +26,7 @@ class Calls(tuple):
         pairs: Iterable[tuple[str, Callable[..., Any]]],
         cancels: tuple[str, ...] = (),
     ) -> Calls:
+        """Make the tuple of the callables, and remember whose they are."""
         pairs = tuple(pairs)
         self = super().__new__(cls, (call for _, call in pairs))
         self.place = place
@@ -186,14 +187,15 @@ def run_exits(calls: Calls, ctx: Any, error: BaseException | None, where: str) -
             try:
                 explain(failure, calls, call, where)
             except StageError as misplaced:
-                failure = misplaced
-            failures.append(failure)
+                failures.append(misplaced)
+            else:
+                failures.append(failure)
     if not failures:
         return
     if error is not None and not isinstance(error, CancelException):
-        for failure in failures:
-            notes = " ".join(getattr(failure, "__notes__", []))
-            error.add_note(f"Then {calls.place} failed too: {failure!r}. {notes}".rstrip())
+        for failed in failures:
+            notes = " ".join(getattr(failed, "__notes__", []))
+            error.add_note(f"Then {calls.place} failed too: {failed!r}. {notes}".rstrip())
     elif len(failures) == 1:
         raise failures[0]
     else:

@@ -90,11 +90,22 @@ class Context:
         "y_pred",
     )
 
+    X: Any
+    y: Any
+    sample_weight: Any
+    y_pred: Any
+    loss: Any
+    terminate: bool
+    stop_reason: str | None
     _epoch: int
     _step: int
+    _n_steps: int | None
     _global_step: int
     _history: list[dict[str, Any]]
+    _index: Any
+    _is_last_batch: bool
     _last_loss: torch.Tensor | float
+    _loss_function: Any
 
     def __init__(
         self,

@@ -33,7 +33,9 @@ Batch = tuple[Any, Any, Any, Any, int, bool]
 class Data(Protocol):
     """What the loop needs of data: batches on the device, and how many if that is known."""
 
-    n_batches: int | None
+    @property
+    def n_batches(self) -> int | None:
+        """How many batches a pass has, or None."""
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of one pass."""
@@ -78,7 +80,8 @@ class Loop:
 
     def fit(self) -> None:
         """Run all epochs; afterwards `states` holds what the callbacks learned."""
-        ctx, on, error = self.ctx, self.on, None
+        ctx, on = self.ctx, self.on
+        error: BaseException | None = None
         try:
             try:
                 self.run(on.on_begin)
@@ -125,7 +128,8 @@ class Loop:
 
     def train_phase(self) -> None:
         """Run all training batches and record their mean loss."""
-        ctx, on, error = self.ctx, self.on, None
+        ctx, on = self.ctx, self.on
+        error: BaseException | None = None
         ctx._training, ctx._step, ctx._n_steps = True, 0, self.train_data.n_batches
         self.train_loss.reset()
         try:
@@ -149,7 +153,8 @@ class Loop:
 
     def train_batch(self, batch: Batch) -> None:
         """Run one training batch: the five actions and the stages around them."""
-        ctx, on, do, error = self.ctx, self.on, self.do, None
+        ctx, on, do = self.ctx, self.on, self.do
+        error: BaseException | None = None
         self.take(batch)
         ctx._global_step += 1
         ctx._skip, ctx._can_skip, to_zero = False, True, False
@@ -197,13 +202,15 @@ class Loop:
 
     def valid_phase(self) -> None:
         """Run all validation batches without gradients and record loss and score."""
-        ctx, on, error = self.ctx, self.on, None
+        ctx, on = self.ctx, self.on
+        error: BaseException | None = None
+        assert self.valid_data is not None
         ctx._step, ctx._n_steps = 0, self.valid_data.n_batches
         self.valid_loss.reset()
         if self.score is not None:
             self.score.reset()
         try:
-            with torch.no_grad(), in_eval_mode(ctx.module):
+            with torch.no_grad(), InEvalMode(ctx.module):
                 self.run(on.on_valid_begin)
                 for batch in self.valid_data:
                     self.valid_batch(batch)
@@ -220,7 +227,8 @@ class Loop:
 
     def valid_batch(self, batch: Batch) -> None:
         """Run one validation batch: predict and get_loss, and the stages around them."""
-        ctx, on, do, error = self.ctx, self.on, self.do, None
+        ctx, on, do = self.ctx, self.on, self.do
+        error: BaseException | None = None
         self.take(batch)
         try:
             if on.on_batch_valid_begin:
@@ -338,7 +346,7 @@ class Loop:
             interrupt.add_note(f"Then no callback's state could be kept: {failure!r}.")
 
 
-class in_eval_mode:  # noqa: N801 - used like a function, as torch.no_grad is
+class InEvalMode:
     """Put a module into eval mode, and afterwards each part back as it was.
 
     Parts that were in eval mode before (frozen batch norms) stay so.

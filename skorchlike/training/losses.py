@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class LossFunction:
                 f"{type(self.criterion).__name__} and {self.n_classes} classes it must "
                 f"return logits of shape (n, {self.n_classes}){one}."
             )
-        return nn.functional.one_hot(y, y_pred.shape[1]).to(y_pred.dtype)
+        return nn.functional.one_hot(y, y_pred.size(1)).to(y_pred.dtype)
 
     def _match_values(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if y_pred.shape == y.shape:
@@ -121,7 +122,7 @@ def _without_reduction(criterion: nn.Module) -> nn.Module:
             "cannot give a loss for each row, which sample_weight needs. Give it one "
             "('none' must return one loss a row), or fit without sample_weight."
         )
-    unreduced = copy.copy(criterion)
+    unreduced: Any = copy.copy(criterion)
     unreduced.reduction = "none"
     return unreduced
 
@@ -151,9 +152,10 @@ class RunningLoss:
         if not self.losses:
             return
         losses = torch.stack(self.losses).tolist()
-        weights = self.weights
-        if isinstance(weights[0], Tensor):
-            weights = torch.stack(weights).tolist()
+        tensors = [w for w in self.weights if isinstance(w, Tensor)]
+        weights: list[float] = (
+            torch.stack(tensors).tolist() if tensors else [float(w) for w in self.weights]
+        )
         self.total += sum(loss * w for loss, w in zip(losses, weights, strict=True))
         self.weight += sum(weights)
         self.losses, self.weights = [], []

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from skorchlike.training.calls import explain, resolve_action, resolve_stages, run_exits
+from skorchlike.training.calls import Calls, explain, resolve_action, resolve_stages, run_exits
 from skorchlike.training.context import Context
-from skorchlike.training.loop import in_eval_mode
+from skorchlike.training.loop import InEvalMode
 from skorchlike.training.stages import PREDICT_STAGES
 
 
@@ -36,9 +36,9 @@ def predict_batches(
     # no cancel has a meaning here, whatever the action allows in training
     do_predict = resolve_action("predict", ctx.callbacks, ctx.estimator)
     outputs: list[Any] = []
-    error = None
+    error: BaseException | None = None
 
-    def run(calls):
+    def run(calls: Calls) -> None:
         try:
             for call in calls:
                 call(ctx)
@@ -49,7 +49,7 @@ def predict_batches(
 
     ctx._n_steps = n_batches
     try:
-        with torch.no_grad(), in_eval_mode(ctx.module):
+        with torch.no_grad(), InEvalMode(ctx.module):
             run(on.on_predict_begin)
             for ctx.X, ctx._index, ctx._is_last_batch in batches:
                 ctx._step += 1
