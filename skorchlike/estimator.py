@@ -104,12 +104,10 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
 
     # -------------------------------------------------- what subclasses define
 
-    def _learn_target(self, y: Any, classes: Any = None) -> None:
-        """Set the fitted attributes that describe the target."""
-        raise NotImplementedError
-
-    def _encode_target(self, y: Any, name: str) -> np.ndarray:
-        """Return the target as the loss takes it."""
+    def _encode_target(
+        self, y: Any, name: str, *, learn: bool = False, classes: Any = None
+    ) -> np.ndarray:
+        """Return the target as the loss takes it; learn what it is like in a new fit."""
         raise NotImplementedError
 
     def _n_outputs(self, criterion: torch.nn.Module) -> int:
@@ -218,9 +216,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
             )
         own = self.module is not None and not follows_input_dtype(self.module)
         X = check_X(self, X, own_module=own, reset=reset)
-        if reset:
-            self._learn_target(y, classes)
-        checked = FitData(X, self._encode_target(y, "y"), None)
+        checked = FitData(X, self._encode_target(y, "y", learn=reset, classes=classes), None)
         check_lengths(X, checked.y, "X and y")
         checked.sample_weight = check_weight(data["sample_weight"], X)
         X_val, y_val = data["X_val"], data["y_val"]

@@ -17,7 +17,106 @@ from skorchlike.fitting import R2, LossFunction, as_numpy
 
 
 class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
-    """placeholder."""
+    """A regressor that trains a PyTorch module by an open, staged loop.
+
+    Parameters
+    ----------
+    module : None, str, type or torch.nn.Module, default=None
+        The module to train. None is the built-in `MLP`, sized from the data at fit. A
+        class is built at fit with the arguments said as ``module__name``; its
+        ``n_features_in``, ``n_outputs``, ``in_features`` and ``out_features`` come from
+        the data unless they were said. An instance is copied, never trained itself.
+    criterion : None, str, type or torch.nn.Module, default=None
+        The loss function, on the module's outputs; None is ``MSELoss``. Names are those
+        of torch's losses in snake case, such as ``"l1"`` or ``"huber"``.
+    optimizer : str or type, default="adamw"
+        A `torch.optim.Optimizer` class or its name in lower case. Its arguments are said
+        as ``optimizer__name``; ``optimizer__param_groups={"*.bias": {"lr": 0.1}}`` gives
+        the parameters whose names match a glob options of their own.
+    lr : float, default=0.005
+        The learning rate; ``optimizer__lr`` beats it.
+    max_epochs : int, default=100
+        Number of passes over the training data.
+    batch_size : int or "auto", default="auto"
+        Rows a batch; ``"auto"`` is 200, or all rows if they are fewer; -1 is all rows.
+    predict_batch_size : int or "auto", default="auto"
+        Rows a batch in validation and prediction; ``"auto"`` is 1024; -1 is all rows.
+    shuffle : bool, default=True
+        Whether each epoch takes the training rows in a new order.
+    drop_last : bool, default=False
+        Whether to leave out the last batch of an epoch if it has fewer rows.
+    validation_fraction : float or None, default=None
+        Share of the rows that is held out for validation. Not used when
+        ``X_val`` is given to `fit`.
+    valid_every : int, default=1
+        Validate after every so many epochs, and after the last.
+    callbacks : dict or list, default=None
+        ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and registered
+        names. `fit` uses clones. ``callbacks__name__parameter=value`` sets a parameter
+        of one, ``callbacks__name=other`` replaces it, ``callbacks__name=None`` drops it.
+    device : str or torch.device, default="auto"
+        Where to train; ``"auto"`` is CUDA if there is one, else the CPU.
+    dtype : str, torch.dtype or numpy dtype, default="auto"
+        ``"auto"``: the built-in modules follow X (float32 or float64), a module of one's
+        own keeps its dtype and X is cast to it (integers stay integers if it has an
+        embedding). Else module and X are cast to it; an integer dtype casts X alone.
+    warm_start : bool, default=False
+        Whether `fit` continues the previous fit with ``max_epochs`` more.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the split, the order of the rows and all random
+        numbers that the module draws in training, to the bit on a CPU at a fixed number
+        of threads. A `RandomState` is left as it was; None takes fresh entropy. The
+        global generators are not changed.
+    verbose : int, default=0
+        1 prints the record of each epoch, by the callback `PrintLog`.
+    **routed : dict
+        Parameters of components, ``component__name=value``, for the components
+        ``module``, ``criterion``, ``optimizer`` and ``callbacks``.
+
+    Attributes
+    ----------
+    model_ : TrainedModel
+        All that the fit produced: ``module_``, ``criterion_``, ``optimizer_``,
+        ``callbacks_`` (name → state), ``history_``, ``n_epochs_``, ``stop_reason_``,
+        ``seed_``.
+    history_ : pandas.DataFrame
+        One row an epoch: ``epoch``, ``train_loss``, ``valid_loss``, ``valid_r2``,
+        what callbacks logged, ``lr``, ``duration`` (seconds).
+    loss_curve_ : list of float
+        The mean training loss of each epoch.
+    n_iter_ : int
+        Number of epochs trained.
+    n_outputs_ : int
+        Number of targets.
+    n_features_in_ : int
+        ``X.shape[1]``.
+    feature_names_in_ : ndarray of str
+        Column names of X, if it was a DataFrame.
+
+    Raises
+    ------
+    ParameterError
+        If a name is unknown (at once), or a value impossible (at fit).
+
+    See Also
+    --------
+    NeuralNetClassifier : The same for labels.
+    Callback : What acts in the loop.
+
+    Notes
+    -----
+    The targets are not scaled. Where they are large, wrap the estimator in
+    `sklearn.compose.TransformedTargetRegressor`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skorchlike import NeuralNetRegressor
+    >>> X, y = load_diabetes(return_X_y=True, scaled=True)
+    >>> net = NeuralNetRegressor(criterion="huber", random_state=0).fit(X, y)
+    >>> net.predict(X[:2]).shape
+    (2,)
+    """
 
     _default_criterion = "mse"
 
@@ -25,11 +124,6 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         super().__init__(module, **params)
 
     # ----------------------------------------------------------------- target
-
-    def _learn_target(self, y: Any, classes: Any = None) -> None:
-        y = self._check_numbers(y, "y")
-        self.n_outputs_ = y.shape[1] if y.ndim == 2 else 1
-        self._target_ndim = y.ndim
 
     def _check_numbers(self, y: Any, name: str) -> np.ndarray:
         y = check_array(
@@ -46,8 +140,13 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             )
         return y
 
-    def _encode_target(self, y: Any, name: str) -> np.ndarray:
+    def _encode_target(
+        self, y: Any, name: str, *, learn: bool = False, classes: Any = None
+    ) -> np.ndarray:
         y = self._check_numbers(y, name)
+        if learn:
+            self.n_outputs_ = y.shape[1] if y.ndim == 2 else 1
+            self._target_ndim = y.ndim
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.n_outputs_:
             raise ParameterError(

@@ -64,28 +64,28 @@ def named(component: str, spec: Any) -> Any:
 # ------------------------------------------------------------------ calling
 
 
+def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(make).parameters)
+
+
 def _check_options(
-    component: str, make: Callable[..., Any], options: Mapping[str, Any], n_given: int = 0
+    component: str,
+    make: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    options: Mapping[str, Any],
 ) -> None:
     """Refuse options that the constructor has not, and name those that it misses."""
-    parameters = list(inspect.signature(make).parameters.values())[n_given:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        valid = None
-    else:
-        valid = {p.name for p in parameters if p.kind is not p.VAR_POSITIONAL}
+    kinds = {p.kind for p in parameters.values()}
+    named = {
+        name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     for name in options:
-        if valid is not None and name not in valid:
+        if name not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
             raise ParameterError(
                 f"Unknown parameter '{component}__{name}': {_name_of(make)} has no parameter "
-                f"{name!r}.{did_you_mean(name, valid)}"
+                f"{name!r}.{did_you_mean(name, named)}"
             )
-    missing = [
-        p.name
-        for p in parameters
-        if p.default is p.empty
-        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        and p.name not in options
-    ]
+    missing = [n for n, p in named.items() if p.default is p.empty and n not in options]
     if missing:
         raise ParameterError(
             f"{_name_of(make)} needs {', '.join(map(repr, missing))}. Say it as "
@@ -104,10 +104,6 @@ def _call(component: str, make: Callable[..., Any], *args: Any, **options: Any) 
 
 def _name_of(make: Any) -> str:
     return getattr(make, "__name__", None) or type(make).__name__
-
-
-def _accepts(make: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(make).parameters
 
 
 def _refuse_options(component: str, spec: Any, said: Mapping[str, Any]) -> None:
@@ -150,9 +146,10 @@ def build_module(spec: Any, said: Mapping[str, Any], sizes: Mapping[str, int]) -
             "The `module` parameter must be a torch.nn.Module class, instance or registered "
             f"name. Got {spec!r}."
         )
-    options = {name: size for name, size in sizes.items() if _accepts(spec, name)}
+    parameters = _parameters(spec)
+    options = {name: size for name, size in sizes.items() if name in parameters}
     options.update(said)
-    _check_options("module", spec, options)
+    _check_options("module", spec, parameters, options)
     module = _call("module", spec, **options)
     if not isinstance(module, nn.Module):
         raise ParameterError(
@@ -181,7 +178,7 @@ def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
             "The `criterion` parameter must be a torch.nn.Module class, instance or registered "
             f"name, such as torch.nn.MSELoss or 'mse'. Got {spec!r}."
         )
-    _check_options("criterion", spec, said)
+    _check_options("criterion", spec, _parameters(spec), said)
     return _call("criterion", spec, **said)
 
 
@@ -197,10 +194,12 @@ def optimizer_options(spec: Any, lr: float, said: Mapping[str, Any]) -> tuple[ty
             "The `optimizer` parameter must be a torch.optim.Optimizer class or registered "
             f"name, such as torch.optim.SGD or 'sgd'. Got {what}: {spec!r}."
         )
-    options = {"lr": lr} if _accepts(spec, "lr") else {}
+    parameters = _parameters(spec)
+    parameters.pop(next(iter(parameters)))  # the parameters to train, which fit gives
+    options = {"lr": lr} if "lr" in parameters else {}
     options.update(said)
     checked = {name: value for name, value in options.items() if name != "param_groups"}
-    _check_options("optimizer", spec, checked, n_given=1)
+    _check_options("optimizer", spec, parameters, checked)
     return spec, options
 
 
@@ -215,7 +214,7 @@ def build_optimizer(
     if not parameters:
         raise ParameterError("The `module` has no parameters, so there is nothing to train.")
     choices = {"fused", "foreach", "capturable", "differentiable"}
-    if _accepts(cls, "fused") and not choices & set(options) and _can_fuse(parameters):
+    if "fused" in _parameters(cls) and not choices & set(options) and _can_fuse(parameters):
         # one kernel for all parameters: a third of the cost of the for-loop
         options["fused"] = True
     return _call("optimizer", cls, groups, **options)

@@ -1,0 +1,131 @@
+"""Who may import whom, and what the package shows to the world."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import skorchlike
+
+ROOT = pathlib.Path(skorchlike.__file__).parent
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in ROOT.rglob("*.py")
+}
+
+# room → rooms (or single files) of the package that it may import
+MAY_IMPORT = {
+    "exceptions": set(),
+    "training.stages": set(),
+    "training": {"training", "exceptions"},
+    "params.routing": {"exceptions"},
+    "params.components": {
+        "params.routing",
+        "callbacks.base",
+        "callbacks.registry",
+        "modules",
+        "exceptions",
+    },
+    "callbacks.base": {"training.stages", "params.routing", "exceptions"},
+    "callbacks.registry": {"callbacks.base", "params.routing", "exceptions"},
+    "callbacks": {"callbacks.base", "callbacks.registry", "exceptions"},
+    "data": {"data", "exceptions"},
+    "modules": {"modules", "exceptions"},
+    "model": {"model", "exceptions"},
+    "estimator": {"params.routing", "fitting", "exceptions"},
+    "classifier": {"estimator", "fitting", "exceptions"},
+    "regressor": {"estimator", "fitting", "exceptions"},
+}
+FREE = {"__init__", "fitting", "callbacks"}  # the hall, and the lists of public names
+
+
+def imports_of(path):
+    """Modules of the package that a file imports at run time."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {name.partition(".")[2] for name in found if name.split(".")[0] == "skorchlike"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - FREE))
+def test_a_room_imports_only_the_rooms_that_it_may(name):
+    rule = max(
+        (r for r in MAY_IMPORT if name == r or name.startswith(f"{r}.")), key=len, default=None
+    )
+    if rule is None:
+        assert imports_of(FILES[name]) == set(), f"no rule for {name}"
+        return
+    for imported in imports_of(FILES[name]):
+        allowed = any(imported == a or imported.startswith(f"{a}.") for a in MAY_IMPORT[rule])
+        assert allowed, f"{name} imports {imported}; it may import {sorted(MAY_IMPORT[rule])}"
+
+
+def test_the_import_rules_see_an_import_that_breaks_them(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("from skorchlike.callbacks.early_stopping import EarlyStopping\n")
+    assert imports_of(bad) == {"callbacks.early_stopping"}
+
+
+def test_the_loop_names_no_concrete_callback():
+    concrete = [path.stem for path in (ROOT / "callbacks").glob("*.py")]
+    names = {name for name in concrete if name not in ("__init__", "base", "registry")}
+    source = (ROOT / "training/loop.py").read_text()
+    assert [name for name in names if name in source] == []
+
+
+def test_public_names_are_all_there_and_sorted():
+    assert skorchlike.__all__ == sorted(skorchlike.__all__)
+    for name in skorchlike.__all__:
+        assert getattr(skorchlike, name) is not None
+    public = {
+        name
+        for name, value in vars(skorchlike).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("skorchlike")
+    }
+    assert public == set(skorchlike.__all__)
+
+
+def test_public_names_have_docstrings():
+    for name in skorchlike.__all__:
+        assert (getattr(skorchlike, name).__doc__ or "").strip(), name
+
+
+def test_changelog_and_version_agree():
+    changelog = (ROOT.parent / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, flags=re.MULTILINE)
+    assert released[0] == skorchlike.__version__
+
+
+def test_the_stage_table_has_the_names_of_mlr3torch_unchanged():
+    theirs = [
+        "on_begin",
+        "on_epoch_begin",
+        "on_batch_begin",
+        "on_after_backward",
+        "on_batch_end",
+        "on_before_valid",
+        "on_batch_valid_begin",
+        "on_batch_valid_end",
+        "on_valid_end",
+        "on_epoch_end",
+        "on_end",
+        "on_exit",
+    ]
+    from skorchlike.training.stages import STAGES
+
+    assert [row.mlr3torch for row in STAGES.values() if row.mlr3torch] == theirs
+    assert all(row.name == row.mlr3torch for row in STAGES.values() if row.mlr3torch)
