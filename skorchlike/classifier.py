@@ -42,7 +42,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         A `torch.optim.Optimizer` class or its name in lower case. Its arguments are said
         as ``optimizer__name``; ``optimizer__param_groups={"*.bias": {"lr": 0.1}}`` gives
         the parameters whose names match a glob options of their own.
-    lr : float, default=0.005
+    lr : float, default=0.001
         The learning rate; ``optimizer__lr`` beats it.
     max_epochs : int, default=100
         Number of passes over the training data.
@@ -143,9 +143,14 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     }
 
     def __init__(
-        self, module: Any = None, *, predict_nonlinearity: Any = "auto", **params: Any
+        self,
+        module: Any = None,
+        *,
+        lr: float = 0.001,
+        predict_nonlinearity: Any = "auto",
+        **params: Any,
     ) -> None:
-        super().__init__(module, **params)
+        super().__init__(module, lr=lr, **params)
         self.predict_nonlinearity = predict_nonlinearity
 
     # ----------------------------------------------------------------- target

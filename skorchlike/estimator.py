@@ -200,7 +200,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
                 n_epochs=n_epochs,
                 extra_callbacks=callbacks,
                 continued=continued,
-                sklearn_task=(lambda: {"task": task, "data": raw}) if has_tasks else None,
+                sklearn_task=(task, raw) if has_tasks else None,
             )
         if interrupt is not None:
             raise interrupt

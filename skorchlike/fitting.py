@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +95,7 @@ def fit_model(
     n_epochs: int,
     extra_callbacks: Any = None,
     continued: TrainedModel | None = None,
-    sklearn_task: Callable[[], dict[str, Any]] | None = None,
+    sklearn_task: tuple[Any, dict[str, Any]] | None = None,
 ) -> tuple[TrainedModel, KeyboardInterrupt | None]:
     """Run one fit.
 
@@ -111,8 +111,8 @@ def fit_model(
         Callbacks for this fit alone.
     continued : TrainedModel or None
         The model of the fit that this one continues; it is not changed.
-    sklearn_task : callable or None
-        Arguments for scikit-learn's own callbacks, where there are any.
+    sklearn_task : tuple or None
+        The task of the fit and its data, where there are callbacks of scikit-learn's own.
 
     Returns
     -------
@@ -143,8 +143,7 @@ def fit_model(
             return model({name: state for name, state in states.items() if state is not None})
 
         if sklearn_task is not None:
-            view = lambda: {"model_": live_model()}  # noqa: E731
-            callbacks["sklearn_callbacks"] = SklearnTasks(**sklearn_task(), view=view)
+            callbacks["sklearn_callbacks"] = SklearnTasks(*sklearn_task, view=live_model)
         callbacks = in_order(callbacks)
         score = estimator._make_score() if valid is not None else None
         epoch = 0 if continued is None else continued.n_epochs_
@@ -392,12 +391,15 @@ def private_rng(seed: int, device: torch.device) -> Iterator[None]:
 
     They are global to the process: fits in parallel threads disturb one another.
     """
-    cuda = [torch.cuda._utils._get_device_index(device, True)] if device.type == "cuda" else []
+    cuda = []
+    if device.type == "cuda":
+        cuda = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices=cuda):
         # not torch.manual_seed: it would seed the other devices too, unrestored
         torch.default_generator.manual_seed(seed)
         for index in cuda:
-            torch.cuda.default_generators[index].manual_seed(seed)
+            with torch.cuda.device(index):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -33,8 +33,9 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         A `torch.optim.Optimizer` class or its name in lower case. Its arguments are said
         as ``optimizer__name``; ``optimizer__param_groups={"*.bias": {"lr": 0.1}}`` gives
         the parameters whose names match a glob options of their own.
-    lr : float, default=0.005
-        The learning rate; ``optimizer__lr`` beats it.
+    lr : float, default=0.01
+        The learning rate; ``optimizer__lr`` beats it. Larger than the classifier's, since
+        the outputs have to grow to the size of the targets.
     max_epochs : int, default=100
         Number of passes over the training data.
     batch_size : int or "auto", default="auto"

@@ -23,7 +23,7 @@ class SklearnTasks(Callback):
     data : dict
         ``X``, ``y`` and ``metadata``, as the hooks receive them.
     view : callable
-        Fitted attributes of the estimator as it is now, for ``fitted_estimator``.
+        Returns the `TrainedModel` as it is now, for ``fitted_estimator``.
     """
 
     order = 900
@@ -45,7 +45,7 @@ class SklearnTasks(Callback):
     def on_epoch_end(self, ctx: Context) -> None:
         """End the task of the epoch; a callback that returns true ends the fit."""
         stop = self.epoch.call_on_fit_task_end(
-            estimator=ctx.estimator, reconstruction_attributes=self.view, **self.data
+            estimator=ctx.estimator, reconstruction_attributes=self._fitted, **self.data
         )
         if stop:
             ctx.terminate = True
@@ -53,5 +53,8 @@ class SklearnTasks(Callback):
     def on_end(self, ctx: Context) -> None:
         """End the task of the fit."""
         self.task.call_on_fit_task_end(
-            estimator=ctx.estimator, reconstruction_attributes=self.view, **self.data
+            estimator=ctx.estimator, reconstruction_attributes=self._fitted, **self.data
         )
+
+    def _fitted(self) -> dict[str, Any]:
+        return {"model_": self.view()}

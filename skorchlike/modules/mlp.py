@@ -31,7 +31,7 @@ class MLP(nn.Sequential):
         Number of input features; an estimator reads it off the data.
     n_outputs : int
         Number of outputs; an estimator reads it off the data.
-    hidden_layer_sizes : sequence of int, default=(100,)
+    hidden_layer_sizes : sequence of int, default=(256,)
         Number of units in each hidden layer.
     activation : str or callable, default="relu"
         A name (``"relu"``, ``"tanh"``, ``"gelu"``, ...) or something that returns an
@@ -59,7 +59,7 @@ class MLP(nn.Sequential):
         self,
         n_features_in: int,
         n_outputs: int,
-        hidden_layer_sizes: Sequence[int] = (100,),
+        hidden_layer_sizes: Sequence[int] = (256,),
         activation: str | Callable[[], nn.Module] = "relu",
         dropout: float = 0.0,
     ) -> None:
