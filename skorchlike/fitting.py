@@ -15,7 +15,7 @@ from torch import nn
 
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
-from skorchlike.data.arrays import input_batches
+from skorchlike.data.arrays import input_batches, to_tensor
 from skorchlike.data.batches import (
     AUTO_PREDICT_BATCH_SIZE,
     Batching,
@@ -74,6 +74,7 @@ __all__ = [
     "predict_model",
 ]
 
+CPU = torch.device("cpu")
 OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
 
 
@@ -214,7 +215,9 @@ def _place(
 ) -> tuple[nn.Module, Placement]:
     """Move the module to its device and dtype; tell what the data become."""
     wanted = check_dtype(dtype)
-    x_dtype = X.dtype if isinstance(X, torch.Tensor) else torch.from_numpy(X[:0]).dtype
+    x_dtype = (
+        X.dtype if isinstance(X, torch.Tensor) else to_tensor(np.empty(0, X.dtype), None, CPU).dtype
+    )
     if wanted is not None and not wanted.is_floating_point and follows_input_dtype(spec):
         raise ParameterError(
             f"The `dtype` parameter ({wanted}) must be a floating one for a built-in module."

@@ -48,7 +48,7 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
             f"{name} must be an array, a tensor or a numeric DataFrame. Got a "
             f"{type(X).__name__}, which is not supported yet: pass its arrays as X and y."
         )
-    return validate_data(
+    X = validate_data(
         estimator,
         X,
         reset=reset,
@@ -56,6 +56,8 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
         order="C",
         allow_nd=own_module,
     )
+    # torch has no longer floats
+    return X.astype(np.float64) if X.dtype == np.longdouble else X
 
 
 def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, name: str) -> Tensor:
