@@ -18,12 +18,14 @@ from skorchlike.fitting import (
     DefaultActions,
     FitData,
     LossFunction,
+    build_callbacks,
     check_lengths,
     check_weight,
     check_X,
     fit_model,
     follows_input_dtype,
     history_frame,
+    in_order,
     named_callbacks,
     predict_model,
 )
@@ -296,16 +298,16 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
         # scikit-learn has no public name for this; without it there is a plain block
         from sklearn.utils._repr_html.estimator import _VisualBlock
 
-        parts = self._parts("callbacks", self._said) or {}
-        parts = {name: part for name, part in parts.items() if part is not None}
-        if not parts:
-            return NotImplemented
-        ordered = sorted(parts.items(), key=lambda item: item[1].order)
+        callbacks = build_callbacks(self.callbacks, self._said_to("callbacks"))
+        if not callbacks:
+            name = type(self).__name__
+            return _VisualBlock("single", self, names=name, name_details=str(self))
+        callbacks = in_order(callbacks)
         return _VisualBlock(
             "parallel",
-            [part for _, part in ordered],
-            names=[name for name, _ in ordered],
-            name_details=[str(part) for _, part in ordered],
+            list(callbacks.values()),
+            names=list(callbacks),
+            name_details=[str(callback) for callback in callbacks.values()],
         )
 
 
