@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import train_test_split
-
 from skorchlike.exceptions import ParameterError
 
 
@@ -34,6 +32,8 @@ def split_rows(
     ParameterError
         If there are too few rows, or too few of a class.
     """
+    from sklearn.model_selection import train_test_split  # a third of the package's import time
+
     try:
         train, valid = train_test_split(
             rows, test_size=fraction, random_state=seed, stratify=labels
