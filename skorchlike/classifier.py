@@ -325,13 +325,15 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             Logits; for two classes one number, positive for ``classes_[1]``: the output
-            itself, or the second output less the first.
+            itself, or of two outputs the logarithm of the odds.
         """
         outputs = self._outputs(X)
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         if len(self.classes_) == 2:
             if outputs.ndim == 2 and outputs.shape[1] == 2:
+                if self._nonlinearity() is torch.sigmoid:
+                    outputs = nn.functional.logsigmoid(outputs)
                 outputs = outputs[:, 1] - outputs[:, 0]
             outputs = outputs.reshape(-1)
         return as_numpy(outputs)

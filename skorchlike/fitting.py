@@ -52,7 +52,7 @@ from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
 from skorchlike.training.prediction import predict_batches
-from skorchlike.training.scores import R2, Accuracy
+from skorchlike.training.scores import R2, Accuracy, main_output
 from skorchlike.training.stages import PREDICT_STAGES
 
 # what the estimators need of the wings, which they reach through this hall alone
@@ -82,12 +82,12 @@ OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
 
 @dataclass
 class Parts:
-    """The components of one fit."""
+    """The components of one fit; `options` are those of the optimizer's groups at first."""
 
     module: nn.Module
     criterion: nn.Module
     optimizer: torch.optim.Optimizer
-    options: dict[str, Any]
+    options: list[dict[str, Any]]
     place: Placement
 
 
@@ -206,10 +206,14 @@ def build_parts(
     parameters = dict(module.named_parameters())
     parameters.update({f"criterion.{n}": p for n, p in criterion.named_parameters()})
     optimizer = build_optimizer(cls, options, parameters)
+    groups = [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    ]
     if continued is not None:
         criterion.load_state_dict(continued.criterion_.state_dict())
-        _continue_optimizer(optimizer, options, continued)
-    return Parts(module, criterion, optimizer, options, place)
+        _continue_optimizer(optimizer, groups, continued)
+    return Parts(module, criterion, optimizer, groups, place)
 
 
 def _place(
@@ -253,17 +257,22 @@ def _continued_module(built: nn.Module, continued: TrainedModel) -> nn.Module:
 
     trained = continued.module_
     lazy = any(isinstance(p, nn.UninitializedParameter) for p in built.parameters())
-    if type(built) is not type(trained) or (not lazy and shapes(built) != shapes(trained)):
-        raise ParameterError(
-            "The `module` parameter or its arguments have changed since the fit that is to be "
-            f"continued: that one trained {trained}, and what is said now gives {built}. Set "
-            "them back, or fit anew with warm_start=False."
-        )
-    return copy.deepcopy(trained)
+    if type(built) is not type(trained):
+        change = f"it was a {type(trained).__name__} and is a {type(built).__name__}"
+    elif not lazy and shapes(built) != shapes(trained):
+        was, now = shapes(trained), shapes(built)
+        name = next(n for n in {**was, **now} if was.get(n) != now.get(n))
+        change = f"the shape of {name!r} was {was.get(name)} and is {now.get(name)}"
+    else:
+        return copy.deepcopy(trained)
+    raise ParameterError(
+        "The `module` parameter or its arguments have changed since the fit that is to be "
+        f"continued: {change}. Set them back, or fit anew with warm_start=False."
+    )
 
 
 def _continue_optimizer(
-    optimizer: torch.optim.Optimizer, options: Mapping[str, Any], continued: TrainedModel
+    optimizer: torch.optim.Optimizer, options: list[dict[str, Any]], continued: TrainedModel
 ) -> None:
     """Take up the optimizer's state; options said otherwise since then win."""
     before = continued.continuation_
@@ -273,11 +282,15 @@ def _continue_optimizer(
             f"{before['optimizer'].__name__} in the fit that is continued: it starts afresh."
         )
         return
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    if sizes != [len(group["params"]) for group in continued.optimizer_["param_groups"]]:
+        raise ParameterError(
+            "The groups of optimizer__param_groups have changed since the fit that is to be "
+            "continued. Set them back, or fit anew with warm_start=False."
+        )
     optimizer.load_state_dict(copy.deepcopy(continued.optimizer_))
-    for name, value in options.items():
-        if name in optimizer.defaults and before["options"].get(name) != value:
-            for group in optimizer.param_groups:
-                group[name] = value
+    for group, was, now in zip(optimizer.param_groups, before["options"], options, strict=True):
+        group.update({name: value for name, value in now.items() if was.get(name) != value})
 
 
 # ------------------------------------------------------------------- callbacks
@@ -445,7 +458,7 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     )
     batches = input_batches(X, size, model.input_dtype_, model.device_)
     outputs = predict_batches(ctx, batches, -(-len(X) // size))
-    outputs = [output[0] if isinstance(output, (tuple, list)) else output for output in outputs]
+    outputs = [main_output(output) for output in outputs]
     for output in outputs:
         if not isinstance(output, torch.Tensor):
             raise ParameterError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from skorchlike.callbacks.base import Callback
@@ -66,6 +67,12 @@ class EarlyStopping(Callback):
 
     order = 100
 
+    # what there is when the fit ends before on_begin
+    best_score: float | None = None
+    best_epoch: int | None = None
+    best_weights: dict[str, Any] | None = None
+    n_bad = 0
+
     def __init__(
         self,
         monitor: str = "valid_loss",
@@ -96,9 +103,7 @@ class EarlyStopping(Callback):
                 "names it in its attribute `logs`."
             )
         self.sign = 1 if self._direction() == "min" else -1
-        self.best_score: float = math.inf * self.sign
-        self.best_epoch: int | None = None
-        self.best_weights: dict[str, Any] | None = None
+        self.best_score = self.best_epoch = self.best_weights = None
         self.n_bad = 0
 
     def on_epoch_begin(self, ctx: Context) -> None:
@@ -111,8 +116,9 @@ class EarlyStopping(Callback):
         if self.monitor not in ctx.history[-1]:
             return
         score = ctx.history[-1][self.monitor]
+        best = math.inf if self.best_score is None else self.sign * self.best_score
         # false for NaN, which therefore counts as no improvement
-        if self.sign * score < self.sign * self.best_score - self.min_delta:
+        if self.sign * score < best - self.min_delta:
             self.best_score, self.best_epoch, self.n_bad = score, ctx.epoch, 0
             if self.restore_best:
                 self.best_weights = copy.deepcopy(ctx.module.state_dict())
@@ -144,11 +150,11 @@ class EarlyStopping(Callback):
         wanted: dict[str, tuple[bool, str]] = {
             "monitor": (isinstance(self.monitor, str), "the name of a history column"),
             "patience": (
-                isinstance(self.patience, int) and self.patience >= 0,
+                isinstance(self.patience, Integral) and self.patience >= 0,
                 "an integer of at least 0",
             ),
             "min_delta": (
-                isinstance(self.min_delta, (int, float)) and self.min_delta >= 0,
+                isinstance(self.min_delta, Real) and self.min_delta >= 0,
                 "a number of at least 0",
             ),
             "mode": (self.mode in ("auto", "min", "max"), "'auto', 'min' or 'max'"),

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
+LAST = ("lr", "duration")  # the least news
+
+
 @register_callback("print_log")
 class PrintLog(Callback):
     """Print the record of each epoch as a line of a table.
@@ -55,11 +58,10 @@ class PrintLog(Callback):
     def on_epoch_end(self, ctx: Context) -> None:
         """Print the epoch's line, and the header where it changed."""
         record = {**ctx.history[-1]}
-        record["duration"] = record.pop("duration", None)  # the least news comes last
-        new = [name for name in record if name not in self.columns]
-        if new:
-            self.columns = [name for name in self.columns if name != "duration"]
-            self.columns += [name for name in record if name not in self.columns]
+        if not set(record) <= set(self.columns):
+            names = dict.fromkeys([*self.columns, *record])
+            self.columns = [name for name in names if name not in LAST]
+            self.columns += [name for name in LAST if name in names]
             self.sink("  ".join(name.rjust(self._width(name)) for name in self.columns))
         cells = (self._cell(record.get(name)).rjust(self._width(name)) for name in self.columns)
         self.sink("  ".join(cells))

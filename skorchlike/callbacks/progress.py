@@ -19,8 +19,11 @@ class Progress(Callback):
     Parameters
     ----------
     batches : bool, default=True
-        Whether to show the batches of the epoch in a second bar, which disappears when
-        the epoch ends.
+        Whether to show the batches of a phase in a second bar, which disappears when the
+        phase ends.
+    delay : float, default=0.5
+        Seconds that a phase must take before the bar of its batches shows; shorter phases
+        would only flicker.
     min_interval : float, default=0.1
         Least time between two updates of a bar, in seconds.
 
@@ -43,8 +46,9 @@ class Progress(Callback):
     order = 150
     passive = True
 
-    def __init__(self, batches: bool = True, min_interval: float = 0.1) -> None:
+    def __init__(self, batches: bool = True, delay: float = 0.5, min_interval: float = 0.1) -> None:
         self.batches = batches
+        self.delay = delay
         self.min_interval = min_interval
 
     def on_begin(self, ctx: Context) -> None:
@@ -94,5 +98,7 @@ class Progress(Callback):
 
     def _open_phase(self, ctx: Context, phase: str) -> None:
         if self.batches:
-            bar = self._open(total=ctx.n_steps, desc=phase, unit="batch", leave=False)
+            bar = self._open(
+                total=ctx.n_steps, desc=phase, unit="batch", leave=False, delay=self.delay
+            )
             self.bars.append(bar)

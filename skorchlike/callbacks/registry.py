@@ -114,7 +114,7 @@ def get_callback(name: str, **params: Any) -> Callback:
     cls = _REGISTRY[name]
     valid = cls._get_param_names()
     for key in params:
-        if key not in valid and "__" not in key:
+        if key not in valid and key.partition("__")[0] not in cls._components:
             raise ParameterError(
                 f"{cls.__name__} has no parameter {key!r}.{did_you_mean(key, valid)}"
             )

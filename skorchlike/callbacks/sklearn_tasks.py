@@ -27,6 +27,8 @@ class SklearnTasks(Callback):
     """
 
     order = 900
+    begun = False  # whether the task of the fit has begun
+    epoch: Any = None  # the task of the epoch, while there is one
 
     def __init__(self, task: Any, data: dict[str, Any], view: Any) -> None:
         self.task = task
@@ -35,6 +37,7 @@ class SklearnTasks(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Begin the task of the fit."""
+        self.begun = True
         self.task.call_on_fit_task_begin(estimator=ctx.estimator, **self.data)
 
     def on_epoch_begin(self, ctx: Context) -> None:
@@ -44,7 +47,10 @@ class SklearnTasks(Callback):
 
     def on_epoch_end(self, ctx: Context) -> None:
         """End the task of the epoch; a callback that returns true ends the fit."""
-        stop = self.epoch.call_on_fit_task_end(
+        if self.epoch is None:  # cancelled before its task began
+            return
+        task, self.epoch = self.epoch, None
+        stop = task.call_on_fit_task_end(
             estimator=ctx.estimator, reconstruction_attributes=self._fitted, **self.data
         )
         if stop:
@@ -52,6 +58,8 @@ class SklearnTasks(Callback):
 
     def on_end(self, ctx: Context) -> None:
         """End the task of the fit."""
+        if not self.begun:
+            return
         self.task.call_on_fit_task_end(
             estimator=ctx.estimator, reconstruction_attributes=self._fitted, **self.data
         )

@@ -41,6 +41,8 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
     ndarray or torch.Tensor
         The checked inputs.
     """
+    if X is None:
+        raise ValueError(f"{name} must be an array, a tensor or a numeric DataFrame. Got None.")
     if isinstance(X, Tensor):
         return _check_tensor(estimator, X, own_module=own_module, reset=reset, name=name)
     if isinstance(X, (torch.utils.data.Dataset, torch.utils.data.DataLoader)):
@@ -48,14 +50,13 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
             f"{name} must be an array, a tensor or a numeric DataFrame. Got a "
             f"{type(X).__name__}, which is not supported yet: pass its arrays as X and y."
         )
-    X = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype="numeric" if own_module else [np.float64, np.float32],
-        order="C",
-        allow_nd=own_module,
-    )
+    dtype = "numeric" if own_module else [np.float64, np.float32]
+    try:
+        X = validate_data(estimator, X, reset=reset, dtype=dtype, order="C", allow_nd=own_module)
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ParameterError(f"{name}: {error}") from error
     # torch has no longer floats
     return X.astype(np.float64) if X.dtype == np.longdouble else X
 
@@ -67,8 +68,13 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
             f"{name} must have {most}. Got a tensor of shape {tuple(X.shape)}. Reshape your "
             "data, for example by X.reshape(-1, 1) for one feature."
         )
-    if len(X) == 0:
-        raise ValueError(f"{name} has 0 sample(s), and at least one is needed.")
+    if X.layout is not torch.strided:
+        raise ValueError(f"{name} is a sparse tensor, which is not supported: use X.to_dense().")
+    if 0 in X.shape:
+        raise ValueError(
+            f"{name} has 0 sample(s) or 0 feature(s) (shape={tuple(X.shape)}) while a minimum "
+            "of 1 is required."
+        )
     if X.is_complex():
         raise ValueError(f"Complex data not supported. {name} is a tensor of {X.dtype}.")
     if X.is_floating_point() and not torch.isfinite(X).all():
@@ -92,8 +98,7 @@ def check_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.
             sample_weight, stand_in, dtype=np.float64, ensure_non_negative=True
         )
     except (ValueError, TypeError) as error:
-        error.add_note(f"Raised while checking {name}.")
-        raise
+        raise ParameterError(f"{name}: {error}") from error
 
 
 def as_numpy(y: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -65,14 +67,14 @@ class MLP(nn.Sequential):
     ) -> None:
         sizes = _check_sizes(hidden_layer_sizes)
         make_activation = _check_activation(activation)
-        if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
+        if not (isinstance(dropout, Real) and 0 <= dropout < 1):
             raise ParameterError(f"The `dropout` of MLP must be in [0, 1). Got {dropout!r}.")
         layers: list[nn.Module] = []
         width = n_features_in
         for size in sizes:
             layers += [nn.Linear(width, size), make_activation()]
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(nn.Dropout(float(dropout)))
             width = size
         super().__init__(*layers, nn.Linear(width, n_outputs))
 
@@ -94,7 +96,7 @@ class MLP(nn.Sequential):
 
 def _check_sizes(sizes: Sequence[int]) -> list[int]:
     try:
-        checked = [sizes] if isinstance(sizes, int) else list(sizes)
+        checked: list[Any] = [sizes] if isinstance(sizes, Integral) else list(sizes)
         good = all(int(size) == size and size > 0 for size in checked)
     except (TypeError, ValueError):
         good = False

@@ -65,7 +65,11 @@ def named(component: str, spec: Any) -> Any:
 
 
 def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(make).parameters)
+    """Return the parameters of a constructor; none can be told of some built-in types."""
+    try:
+        return dict(inspect.signature(make).parameters)
+    except ValueError:
+        return {}
 
 
 def _check_options(

@@ -217,6 +217,11 @@ def _publish_signature(cls: type) -> None:
     init = vars(cls)["__init__"]
     signature = inspect.signature(init)
     parameters = list(signature.parameters.values())
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise TypeError(
+            f"{cls.__name__}.__init__ must name its parameters: scikit-learn cannot see those of "
+            "*args. Use keywords and **kwargs."
+        )
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]

@@ -80,6 +80,7 @@ class Context:
         "_optimizer",
         "_skip",
         "_snapshot",
+        "_start",
         "_step",
         "_training",
         "loss",
@@ -98,6 +99,7 @@ class Context:
     terminate: bool
     stop_reason: str | None
     _epoch: int
+    _start: int
     _step: int
     _n_steps: int | None
     _global_step: int
@@ -132,7 +134,7 @@ class Context:
         self._callbacks = dict(callbacks or {})
         self._max_epochs, self._n_updates, self._columns = max_epochs, n_updates, columns
         self._history = [] if history is None else history
-        self._epoch, self._global_step = epoch, global_step
+        self._epoch, self._start, self._global_step = epoch, epoch, global_step
         self._fitted_estimator, self._snapshot = fitted_estimator, snapshot
         self._step, self._n_steps = 0, None
         self._training = self._skip = self._can_skip = False
@@ -187,8 +189,11 @@ class Context:
         ParameterError
             If the name is ``"epoch"`` or no string, or the value is not one value.
         """
-        if not self._history or self._epoch != self._history[-1]["epoch"]:
-            raise StageError("ctx.log needs an epoch to log to. Call it after on_begin.")
+        if self._epoch == self._start:
+            raise StageError(
+                "ctx.log needs an epoch of this fit to log to. Call it from on_epoch_begin on; "
+                "on_begin and predict have none."
+            )
         if not isinstance(name, str) or name in ("", "epoch"):
             raise ParameterError(
                 "The name given to ctx.log must be a non-empty string other than 'epoch'. "

@@ -53,6 +53,8 @@ class LossFunction:
     def _match_labels(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if not self._n_outputs_checked:
             self._check_n_outputs(y_pred)
+            if isinstance(self.criterion, nn.NLLLoss):
+                self._check_log_probabilities(y_pred)
             self._n_outputs_checked = True
         return y
 
@@ -65,6 +67,16 @@ class LossFunction:
                 f"The `module` returned a tensor of shape {tuple(y_pred.shape)}, and the "
                 f"target has {self.n_classes} classes. With {type(self.criterion).__name__} "
                 f"it must return logits of shape (n, {self.n_classes}).{hint}"
+            )
+
+    def _check_log_probabilities(self, y_pred: Tensor) -> None:
+        """Refuse logits: their loss would fall without end, and in silence."""
+        if not (y_pred.detach().logsumexp(1).abs() < 0.1).all():
+            raise ParameterError(
+                f"With the criterion {type(self.criterion).__name__} the `module` must return "
+                "log-probabilities, whose exponentials sum to 1 in each row; it returned "
+                "something else. End it in torch.nn.LogSoftmax(dim=1), or use "
+                "criterion='cross_entropy', which takes logits."
             )
 
     def _match_indicators(self, y_pred: Tensor, y: Tensor) -> Tensor:
@@ -105,13 +117,18 @@ class LossFunction:
         if getattr(self.criterion, "reduction", "mean") == "sum":
             return (losses.flatten(1).sum(1) if losses.ndim > 1 else losses).mul(weight).sum()
         rows = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-        total = weight
-        class_weight = getattr(self.criterion, "weight", None)
-        if class_weight is not None and not target.is_floating_point():
-            # torch divides by the class weights' sum: so do we, lest equal weights
-            # train otherwise than none
-            total = weight * class_weight[target]
-        return (rows * weight).sum() / total.sum()
+        return (rows * weight).sum() / self._total(target, weight)
+
+    def _total(self, target: Tensor, weight: Tensor) -> Tensor:
+        """Return Σw; where torch's own mean leaves out or weights classes, so does this.
+
+        Equal weights must train as none.
+        """
+        if isinstance(self.criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
+            weight = weight * (target != self.criterion.ignore_index)
+            if self.criterion.weight is not None:
+                weight = weight * self.criterion.weight[target]
+        return weight.sum()
 
 
 def _without_reduction(criterion: nn.Module) -> nn.Module:

@@ -58,6 +58,8 @@ def predict_batches(
                 run(do_predict)
                 run(on.on_batch_predict_end)
                 outputs.append(ctx.y_pred)
+            ctx.X = ctx.y_pred = ctx._index = None
+            ctx._step = 0
             run(on.on_predict_end)
     except BaseException as failure:
         error = failure

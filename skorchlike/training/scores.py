@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,11 @@ class Score(Protocol):
 
     def compute(self) -> float:
         """Return the score of all batches since the last reset."""
+
+
+def main_output(y_pred: Any) -> Any:
+    """Return the first of several outputs: the one that predictions are made of."""
+    return y_pred[0] if isinstance(y_pred, (tuple, list)) else y_pred
 
 
 class Accuracy:
@@ -46,7 +51,7 @@ class Accuracy:
 
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch."""
-        right = self.decide(y_pred) == y
+        right = self.decide(main_output(y_pred)) == y
         if sample_weight is None:
             self.sums.append(right.sum(dtype=torch.float64))
             self.n_rows += len(y)
@@ -78,7 +83,7 @@ class R2:
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch; sums in float64, from a row of the data as origin."""
         y = y.double()
-        error = y - y_pred.reshape(y.shape).double()
+        error = y - main_output(y_pred).reshape(y.shape).double()
         if self.origin is None:
             self.origin = y[:1]
         y = y - self.origin

@@ -247,7 +247,7 @@ TABLE: tuple[Stage, ...] = (
     _row(
         "on_end",
         "fit",
-        "The fit ends normally, by `ctx.terminate` or by CancelFitException.",
+        "The fit ends normally, by `ctx.terminate` or by `CancelFitException`.",
         mlr3torch="on_end",
         luz="on_fit_end",
         miniai="after_fit",
