@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -214,11 +214,12 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over named parameters, in groups where they were said."""
     options = dict(options)
-    groups = _param_groups(options.pop("param_groups", None), parameters)
+    valid = [*_parameters(cls)][1:]
+    groups = _param_groups(options.pop("param_groups", None), parameters, valid)
     if not parameters:
         raise ParameterError("The `module` has no parameters, so there is nothing to train.")
     choices = {"fused", "foreach", "capturable", "differentiable"}
-    if "fused" in _parameters(cls) and not choices & set(options) and _can_fuse(parameters):
+    if "fused" in valid and not choices & set(options) and _can_fuse(parameters):
         # one kernel for all parameters: a third of the cost of the for-loop
         options["fused"] = True
     return _call("optimizer", cls, groups, **options)
@@ -230,7 +231,9 @@ def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:
     )
 
 
-def _param_groups(said: Any, parameters: Mapping[str, nn.Parameter]) -> list[Any]:
+def _param_groups(
+    said: Any, parameters: Mapping[str, nn.Parameter], valid: Iterable[str]
+) -> list[Any]:
     """Sort parameters into groups by glob; the first pattern that matches takes one."""
     if said is None:
         return list(parameters.values())
@@ -245,6 +248,12 @@ def _param_groups(said: Any, parameters: Mapping[str, nn.Parameter]) -> list[Any
     left = dict(parameters)
     groups = []
     for pattern, options in pairs:
+        for name in options:
+            if name not in valid:
+                raise ParameterError(
+                    f"Unknown option {name!r} for {pattern!r} in optimizer__param_groups."
+                    f"{did_you_mean(name, valid)}"
+                )
         taken = fnmatch.filter(left, pattern)
         if not taken:
             raise ParameterError(
