@@ -254,10 +254,18 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
                     f"classes must be those of the first call, {self.classes_.tolist()}. "
                     f"Got {classes.tolist()}."
                 )
-        data = {"X": X, "y": y, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-        data["sample_weight_val"] = sample_weight_val
-        self._fit(data, callbacks, 1, continued, classes)
-        return self
+        return self._fit(
+            callbacks,
+            1,
+            continued,
+            classes,
+            X=X,
+            y=y,
+            sample_weight=sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+        )
 
     # -------------------------------------------------------------- prediction
 

@@ -176,18 +176,26 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
         After any other error the estimator is as it was before.
         """
         continued = self.model_ if self.warm_start and hasattr(self, "model_") else None
-        data = {"X": X, "y": y, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-        data["sample_weight_val"] = sample_weight_val
-        return self._fit(data, callbacks, self.max_epochs, continued)
+        return self._fit(
+            callbacks,
+            self.max_epochs,
+            continued,
+            X=X,
+            y=y,
+            sample_weight=sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+        )
 
     def _fit(
         self,
-        data: dict[str, Any],
         callbacks: Any,
         n_epochs: int,
         continued: Any,
         classes: Any = None,
-    ) -> BaseNeuralNet:
+        **data: Any,
+    ) -> Any:
         with unchanged_on_failure(self):
             self._validate_params()
             checked = self._check_data(data, reset=continued is None, classes=classes)

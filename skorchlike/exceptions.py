@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -116,3 +117,8 @@ def import_extra(module: str, extra: str, needed_by: str) -> ModuleType:
             f"{needed_by} needs the library {library!r}, which is not installed. "
             f"Install it with: pip install 'skorchlike[{extra}]'"
         ) from error
+
+
+def warn_continued(message: str) -> None:
+    """Warn about something that a continued fit does otherwise than a new one."""
+    warnings.warn(message, UserWarning, stacklevel=2)

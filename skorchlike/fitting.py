@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
-from skorchlike.data.arrays import input_batches, to_tensor
+from skorchlike.data.arrays import input_batches, torch_dtype
 from skorchlike.data.batches import (
     AUTO_PREDICT_BATCH_SIZE,
     Batching,
@@ -24,16 +23,8 @@ from skorchlike.data.batches import (
     make_batches,
     resolve_batch_size,
 )
-from skorchlike.data.checks import (
-    as_numpy,
-    check_device,
-    check_dtype,
-    check_lengths,
-    check_weight,
-    check_X,
-    warn_continued,
-)
-from skorchlike.exceptions import ParameterError
+from skorchlike.data.checks import as_numpy, check_lengths, check_weight, check_X
+from skorchlike.exceptions import ParameterError, warn_continued
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.components import (
@@ -45,6 +36,13 @@ from skorchlike.params.components import (
     named_callbacks,
     optimizer_options,
 )
+from skorchlike.params.continuing import (
+    continue_module,
+    continue_optimizer,
+    group_options,
+    is_lazy,
+)
+from skorchlike.params.placing import check_device, place_module
 from skorchlike.params.routing import is_dropped
 from skorchlike.training.actions import DefaultActions
 from skorchlike.training.calls import in_order, uses_stage
@@ -52,6 +50,7 @@ from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
 from skorchlike.training.prediction import predict_batches
+from skorchlike.training.randomness import draw_seed, private_rng, restore_rng, rng_state
 from skorchlike.training.scores import R2, Accuracy, main_output
 from skorchlike.training.stages import PREDICT_STAGES
 
@@ -76,7 +75,6 @@ __all__ = [
     "predict_model",
 ]
 
-CPU = torch.device("cpu")
 OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
 
 
@@ -186,60 +184,33 @@ def build_parts(
     estimator: Any, data: FitData, device: torch.device, continued: TrainedModel | None
 ) -> Parts:
     """Build module, criterion and optimizer; continue from a model where there is one."""
-    criterion_spec = estimator.criterion
-    if criterion_spec is None:
-        criterion_spec = estimator._default_criterion
-    criterion = build_criterion(criterion_spec, estimator._said_to("criterion"))
+    spec = estimator.criterion
+    spec = estimator._default_criterion if spec is None else spec
+    criterion = build_criterion(spec, estimator._said_to("criterion"))
     cls, options = optimizer_options(
         estimator.optimizer, estimator.lr, estimator._said_to("optimizer")
     )
-    module_spec = "mlp" if estimator.module is None else estimator.module
     n_in, n_out = int(estimator.n_features_in_), estimator._n_outputs(criterion)
     sizes = {"n_features_in": n_in, "in_features": n_in, "n_outputs": n_out, "out_features": n_out}
-    module = build_module(module_spec, estimator._said_to("module"), sizes)
+    spec = "mlp" if estimator.module is None else estimator.module
+    module = build_module(spec, estimator._said_to("module"), sizes)
     if continued is not None:
-        module = _continued_module(module, continued)
-    module, place = _place(module, criterion, module_spec, estimator.dtype, data.X, device)
-    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        module = continue_module(module, continued.module_)
+    x_dtype = torch_dtype(data.X)
+    module, *dtypes = place_module(module, criterion, estimator.dtype, x_dtype, device)
+    place = Placement(device, *dtypes)
+    if is_lazy(module):
         _materialize(module, data.X, place)
     module.train()
     parameters = dict(module.named_parameters())
     parameters.update({f"criterion.{n}": p for n, p in criterion.named_parameters()})
     optimizer = build_optimizer(cls, options, parameters)
-    groups = [
-        {name: value for name, value in group.items() if name != "params"}
-        for group in optimizer.param_groups
-    ]
+    parts = Parts(module, criterion, optimizer, group_options(optimizer), place)
     if continued is not None:
         criterion.load_state_dict(continued.criterion_.state_dict())
-        _continue_optimizer(optimizer, groups, continued)
-    return Parts(module, criterion, optimizer, groups, place)
-
-
-def _place(
-    module: nn.Module, criterion: nn.Module, spec: Any, dtype: Any, X: Any, device: torch.device
-) -> tuple[nn.Module, Placement]:
-    """Move the module to its device and dtype; tell what the data become."""
-    wanted = check_dtype(dtype)
-    x_dtype = (
-        X.dtype if isinstance(X, torch.Tensor) else to_tensor(np.empty(0, X.dtype), None, CPU).dtype
-    )
-    if wanted is not None and not wanted.is_floating_point and follows_input_dtype(spec):
-        raise ParameterError(
-            f"The `dtype` parameter ({wanted}) must be a floating one for a built-in module."
-        )
-    if wanted is None and follows_input_dtype(spec):
-        wanted = x_dtype
-    if wanted is not None and wanted.is_floating_point:
-        module = module.to(wanted)
-    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
-    own = next(floating, torch.get_default_dtype())
-    criterion.to(device=device, dtype=own)
-    input_dtype = own if wanted is None else wanted
-    looks_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
-    if wanted is None and looks_up and not x_dtype.is_floating_point:
-        input_dtype = torch.int64  # row numbers of an embedding, not quantities
-    return module.to(device), Placement(device, input_dtype, own)
+        before = continued.continuation_
+        continue_optimizer(optimizer, continued.optimizer_, before["optimizer"], before["options"])
+    return parts
 
 
 def _materialize(module: nn.Module, X: Any, place: Placement) -> None:
@@ -247,50 +218,6 @@ def _materialize(module: nn.Module, X: Any, place: Placement) -> None:
     batch, *_ = next(input_batches(X[:2], 2, place.input_dtype, place.device))
     with torch.no_grad():
         module.eval()(batch)
-
-
-def _continued_module(built: nn.Module, continued: TrainedModel) -> nn.Module:
-    """Copy the trained module; what is said now must describe it still."""
-
-    def shapes(module: nn.Module) -> dict[str, Any]:
-        return {name: getattr(value, "shape", None) for name, value in module.state_dict().items()}
-
-    trained = continued.module_
-    lazy = any(isinstance(p, nn.UninitializedParameter) for p in built.parameters())
-    if type(built) is not type(trained):
-        change = f"it was a {type(trained).__name__} and is a {type(built).__name__}"
-    elif not lazy and shapes(built) != shapes(trained):
-        was, now = shapes(trained), shapes(built)
-        name = next(n for n in {**was, **now} if was.get(n) != now.get(n))
-        change = f"the shape of {name!r} was {was.get(name)} and is {now.get(name)}"
-    else:
-        return copy.deepcopy(trained)
-    raise ParameterError(
-        "The `module` parameter or its arguments have changed since the fit that is to be "
-        f"continued: {change}. Set them back, or fit anew with warm_start=False."
-    )
-
-
-def _continue_optimizer(
-    optimizer: torch.optim.Optimizer, options: list[dict[str, Any]], continued: TrainedModel
-) -> None:
-    """Take up the optimizer's state; options said otherwise since then win."""
-    before = continued.continuation_
-    if before["optimizer"] is not type(optimizer):
-        warn_continued(
-            f"The optimizer is {type(optimizer).__name__} and was "
-            f"{before['optimizer'].__name__} in the fit that is continued: it starts afresh."
-        )
-        return
-    sizes = [len(group["params"]) for group in optimizer.param_groups]
-    if sizes != [len(group["params"]) for group in continued.optimizer_["param_groups"]]:
-        raise ParameterError(
-            "The groups of optimizer__param_groups have changed since the fit that is to be "
-            "continued. Set them back, or fit anew with warm_start=False."
-        )
-    optimizer.load_state_dict(copy.deepcopy(continued.optimizer_))
-    for group, was, now in zip(optimizer.param_groups, before["options"], options, strict=True):
-        group.update({name: value for name, value in now.items() if was.get(name) != value})
 
 
 # ------------------------------------------------------------------- callbacks
@@ -389,52 +316,6 @@ def _snapshot(model: TrainedModel) -> dict[str, Any]:
             "seed": model.seed_,
         }
     )
-
-
-# ------------------------------------------------------------------ randomness
-
-
-def draw_seed(random_state: Any) -> int:
-    """Return a seed; a generator that was passed is left as it was."""
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, np.random.RandomState):
-        return int(copy.deepcopy(random_state).randint(2**31 - 1))
-    return int(random_state)
-
-
-@contextmanager
-def private_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for a fit, and put them back afterwards.
-
-    They are global to the process: fits in parallel threads disturb one another.
-    """
-    cuda = []
-    if device.type == "cuda":
-        cuda = [torch.cuda.current_device() if device.index is None else device.index]
-    with torch.random.fork_rng(devices=cuda):
-        # not torch.manual_seed: it would seed the other devices too, unrestored
-        torch.default_generator.manual_seed(seed)
-        for index in cuda:
-            with torch.cuda.device(index):
-                torch.cuda.manual_seed(seed)
-        yield
-
-
-def rng_state(device: torch.device, generator: torch.Generator) -> dict[str, Any]:
-    """Return the state of the generators that a fit uses."""
-    state = {"torch": torch.get_rng_state(), "shuffle": generator.get_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_rng(state: Mapping[str, Any], generator: torch.Generator) -> None:
-    """Go on with the random numbers where an earlier fit stopped."""
-    torch.set_rng_state(state["torch"])
-    generator.set_state(state["shuffle"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 # ------------------------------------------------------------------ prediction

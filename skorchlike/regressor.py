@@ -198,10 +198,17 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         self
             The fitted estimator.
         """
-        data = {"X": X, "y": y, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-        data["sample_weight_val"] = sample_weight_val
-        self._fit(data, callbacks, 1, getattr(self, "model_", None))
-        return self
+        return self._fit(
+            callbacks,
+            1,
+            getattr(self, "model_", None),
+            X=X,
+            y=y,
+            sample_weight=sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+        )
 
     # -------------------------------------------------------------- prediction
 

@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "training.stages": set(),
     "training": {"training", "exceptions"},
     "params.routing": {"exceptions"},
+    "params.continuing": {"exceptions"},
+    "params.placing": {"exceptions"},
     "params.components": {
         "params.routing",
         "callbacks.base",

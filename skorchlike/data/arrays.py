@@ -41,6 +41,13 @@ def to_tensor(array: Any, dtype: torch.dtype | None, device: torch.device) -> Te
     return torch.from_numpy(array).to(device=device, dtype=dtype)
 
 
+def torch_dtype(array: Any) -> torch.dtype:
+    """Return the dtype that an array has as a tensor."""
+    if isinstance(array, Tensor):
+        return array.dtype
+    return torch.from_numpy(np.empty(0, array.dtype)).dtype
+
+
 class ArrayBatches:
     """Cut tensors into batches by gathering, with no Python a row.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -112,42 +111,3 @@ def check_lengths(X: Any, y: Any, names: str) -> None:
         check_consistent_length(X, y)
     except ValueError as error:
         raise ParameterError(f"{names} must have the same number of rows. {error}") from None
-
-
-def check_device(device: Any) -> torch.device:
-    """Return the device that a parameter names; ``"auto"`` is CUDA if there is one."""
-    if isinstance(device, str) and device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except Exception as error:
-        raise ParameterError(
-            f"The `device` parameter must be 'auto' or name a device of this machine, such as "
-            f"'cpu' or 'cuda:0'. Got {device!r}: {error}"
-        ) from None
-    return found
-
-
-def check_dtype(dtype: Any) -> torch.dtype | None:
-    """Return the torch dtype that a parameter names, None for ``"auto"``."""
-    if isinstance(dtype, str) and dtype == "auto":
-        return None
-    found = dtype
-    if not isinstance(dtype, torch.dtype):
-        try:
-            name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-            found = getattr(torch, name, None)
-        except TypeError:
-            found = None
-    if not isinstance(found, torch.dtype) or found.is_complex:
-        raise ParameterError(
-            "The `dtype` parameter must be 'auto' or a real dtype, such as 'float32' or "
-            f"torch.float64. Got {dtype!r}."
-        )
-    return found
-
-
-def warn_continued(message: str) -> None:
-    """Warn about something that a continued fit does otherwise than a new one."""
-    warnings.warn(message, UserWarning, stacklevel=2)

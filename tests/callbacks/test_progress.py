@@ -61,7 +61,7 @@ def fit(*callbacks, progress=None, **params):
 
 
 def test_it_shows_epochs_and_batches_on_standard_error(capsys):
-    net = fit(progress=Progress(min_interval=0))
+    net = fit(progress=Progress(delay=0, min_interval=0))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "epochs: 100%" in captured.err
@@ -104,6 +104,8 @@ def test_every_batch_and_epoch_is_counted(bars):
     assert all(bar.closed for bar in bars)
     assert all(bar.options["leave"] is False for bar in phases)
     assert {bar.options["mininterval"] for bar in bars} == {0.1}
+    # a bar that would come and go in an instant is not shown
+    assert {bar.options["delay"] for bar in phases} == {0.5}
 
 
 def test_the_record_of_the_epoch_stands_behind_the_bar(bars):
@@ -180,4 +182,4 @@ def test_it_keeps_no_bar_in_on_exit(bars):
             seen.append(pickle.loads(pickle.dumps(ctx.callbacks["progress"])))
 
     fit(Look("nowhere"))
-    assert vars(seen[0]) == {"batches": True, "min_interval": 0.1}
+    assert vars(seen[0]) == Progress().get_params()

@@ -28,12 +28,13 @@ WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0], dtype=torch.float64)
         nn.CrossEntropyLoss(),
         nn.CrossEntropyLoss(label_smoothing=0.1),
         nn.CrossEntropyLoss(reduction="sum"),
+        nn.CrossEntropyLoss(ignore_index=1),
         nn.NLLLoss(),
         nn.MultiMarginLoss(),
     ],
 )
 def test_without_weights_the_criterion_is_called_as_built(criterion):
-    logits = tensors(5, 3)
+    logits = tensors(5, 3).log_softmax(1)
     got = LossFunction(criterion, n_classes=3)(logits, LABELS, None)
     assert torch.equal(got, criterion(logits, LABELS))
 
@@ -67,11 +68,30 @@ def test_an_integer_weight_is_as_good_as_so_many_rows():
     torch.testing.assert_close(weighed, repeated, rtol=1e-14, atol=0)
 
 
-def test_class_weights_and_equal_sample_weights_train_as_class_weights_alone():
-    criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64))
+@pytest.mark.parametrize("cls", [nn.CrossEntropyLoss, nn.NLLLoss])
+@pytest.mark.parametrize(
+    "options", [{"weight": True}, {"ignore_index": 1}, {"weight": True, "ignore_index": 0}]
+)
+def test_equal_sample_weights_change_nothing_beside_class_weights_and_ignored_labels(cls, options):
+    if "weight" in options:
+        options = {**options, "weight": torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64)}
+    criterion = cls(**options)
+    loss, logits = LossFunction(criterion, n_classes=3), tensors(5, 3).log_softmax(1)
+    weighed = loss(logits, LABELS, torch.full((5,), 2.0, dtype=torch.float64))
+    torch.testing.assert_close(weighed, criterion(logits, LABELS), rtol=1e-14, atol=0)
+
+
+def test_equal_sample_weights_change_nothing_beside_label_smoothing():
+    weight = torch.tensor([1.0, 5.0, 2.0], dtype=torch.float64)
+    criterion = nn.CrossEntropyLoss(weight=weight, label_smoothing=0.2)
     loss, logits = LossFunction(criterion, n_classes=3), tensors(5, 3)
     weighed = loss(logits, LABELS, torch.full((5,), 2.0, dtype=torch.float64))
     torch.testing.assert_close(weighed, criterion(logits, LABELS), rtol=1e-14, atol=0)
+
+
+def test_nll_of_what_is_no_log_probability_is_an_error():
+    with pytest.raises(ParameterError, match=r"NLLLoss.*log-probabilities.*cross_entropy"):
+        LossFunction(nn.NLLLoss(), n_classes=3)(tensors(5, 3), LABELS, None)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1)])
