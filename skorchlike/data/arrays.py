@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -98,7 +99,7 @@ class ArrayBatches:
         self.chunk = batches * batch_size
 
     def __iter__(self) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
-        """Yield (X, y, sample_weight, index, number of rows, is last) of each batch."""
+        """Yield X, y, sample_weight, what returns the index, number of rows, is last."""
         order = self._order()
         size, left, n_left = self.batch_size, self.n_batches, self.n_rows
         for start in range(0, self.n_rows, self.chunk):
@@ -107,11 +108,14 @@ class ArrayBatches:
             weights: Any = repeat(None)
             if self.sample_weight is not None:
                 weights = self.sample_weight.index_select(0, index).split(size)
-            parts = zip(X.split(size), y.split(size), weights, index.split(size), strict=False)
-            for X_, y_, w_, i_ in parts:
+            offset = 0
+            for X_, y_, w_ in zip(X.split(size), y.split(size), weights, strict=False):
                 left -= 1
-                yield X_, y_, w_, i_, min(size, n_left), left == 0
+                n = min(size, n_left)
+                # row numbers are rarely read: cut out when they are
+                yield X_, y_, w_, partial(index.narrow, 0, offset, n), n, left == 0
                 n_left -= size
+                offset += size
 
     def _order(self) -> Tensor:
         device = self.X.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from skorchlike.params.routing import beneath, is_dropped, snake_case
 # ------------------------------------------------------------------ by name
 
 
+@functools.cache
 def _criteria() -> dict[str, type[nn.Module]]:
     """Names of torch's criteria: ``"cross_entropy"``, ``"mse"``, ``"bce_with_logits"``."""
     return {
@@ -30,6 +32,7 @@ def _criteria() -> dict[str, type[nn.Module]]:
     }
 
 
+@functools.cache
 def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
     """Names of torch's optimizers: ``"adamw"``, ``"sgd"``."""
     return {

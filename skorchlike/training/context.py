@@ -153,12 +153,18 @@ class Context:
     n_steps = _Field("_n_steps", "Batches of this phase, or None when that is unknown.")
     global_step = _Field("_global_step", "Number of the training batch over all epochs, from 1.")
     training = _Field("_training", "Whether this is the training phase.")
-    index = _Field("_index", "Row numbers of the batch in the data given, an int64 tensor.")
     is_last_batch = _Field("_is_last_batch", "Whether this is the last batch of its phase.")
     history = _Field("_history", "One dict an epoch; `history[-1]` is the current one.")
     columns = _Field("_columns", "Names of the history columns that this fit will have.")
     callbacks = _Field("_callbacks", "Name → callback, in the order in which they run.")
     n_updates = _Field("_n_updates", "Optimizer steps that this fit will take, or None.")
+
+    @property
+    def index(self) -> torch.Tensor:
+        """Row numbers of the batch in the data given, an int64 tensor of shape (n,)."""
+        if callable(self._index):
+            self._index = self._index()
+        return self._index
 
     @property
     def last_loss(self) -> float:

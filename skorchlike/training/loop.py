@@ -27,7 +27,7 @@ from skorchlike.training.losses import RunningLoss
 from skorchlike.training.scores import Score
 
 Batch = tuple[Any, Any, Any, Any, int, bool]
-"""X, y, sample_weight, index, number of rows, whether it is the phase's last."""
+"""X, y, sample_weight, row numbers (or what returns them), number of rows, is last."""
 
 
 class Data(Protocol):
@@ -75,6 +75,7 @@ class Loop:
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
         self.train_loss, self.valid_loss = RunningLoss(), RunningLoss()
         self.states: dict[str, Any] = {}
+        self.last_graph: Tensor | None = None
 
     # ------------------------------------------------------------------ levels
 
@@ -281,6 +282,8 @@ class Loop:
     def take(self, batch: Batch) -> None:
         """Show a batch in the context."""
         ctx = self.ctx
+        # held until the next graph stands: autograd then reuses the nodes at the parameters
+        self.last_graph = ctx.loss
         ctx._step += 1
         ctx.X, ctx.y, ctx.sample_weight, ctx._index, _, ctx._is_last_batch = batch
         ctx.y_pred = ctx.loss = None
@@ -289,6 +292,7 @@ class Loop:
         """Let go of the last batch and its graph, so that they hold no memory."""
         ctx = self.ctx
         ctx.X = ctx.y = ctx.sample_weight = ctx.y_pred = ctx.loss = ctx._index = None
+        self.last_graph = None
         ctx._step = 0
 
     def record_loss(self, running: RunningLoss, batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -166,14 +167,8 @@ class RunningLoss:
             self._fetch()
 
     def _fetch(self) -> None:
-        if not self.losses:
-            return
-        losses = torch.stack(self.losses).tolist()
-        tensors = [w for w in self.weights if isinstance(w, Tensor)]
-        weights: list[float] = (
-            torch.stack(tensors).tolist() if tensors else [float(w) for w in self.weights]
-        )
-        self.total += sum(loss * w for loss, w in zip(losses, weights, strict=True))
+        weights = to_floats(self.weights)
+        self.total += sum(v * w for v, w in zip(to_floats(self.losses), weights, strict=True))
         self.weight += sum(weights)
         self.losses, self.weights = [], []
 
@@ -181,3 +176,11 @@ class RunningLoss:
         """Return the mean loss, or None when there was no batch."""
         self._fetch()
         return self.total / self.weight if self.weight else None
+
+
+def to_floats(values: Sequence[Tensor | int]) -> list[float]:
+    """Return tensors of one device (or integers) as floats, fetching them all at once."""
+    if values and isinstance(values[0], Tensor) and values[0].device.type != "cpu":
+        return torch.stack(values).tolist()  # type: ignore[arg-type]
+    # without a device to wait for, one by one is the fastest
+    return [v.item() if isinstance(v, Tensor) else float(v) for v in values]

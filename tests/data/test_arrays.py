@@ -46,7 +46,8 @@ def test_a_pass_holds_every_row_once_with_its_target_weight_and_index(
         arrays.CHUNK_BYTES = before
     batches = list(data)
     seen = []
-    for X, y, w, index, size, _ in batches:
+    for X, y, w, make_index, size, _ in batches:
+        index = make_index()
         assert len(X) == len(y) == len(w) == len(index) == size
         assert X[:, 0].tolist() == y.tolist() == index.tolist() == (w - 1).tolist()
         seen += y.tolist()
