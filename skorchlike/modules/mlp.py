@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from skorchlike.exceptions import ParameterError, did_you_mean
 
@@ -26,6 +26,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 class MLP(nn.Sequential):
     """A multi-layer perceptron: linear layers with an activation between them.
+
+    It maps a batch of shape (n, n_features_in), in the module's dtype, to outputs of shape
+    (n, n_outputs), without a nonlinearity behind the last layer.
 
     Parameters
     ----------
@@ -77,21 +80,6 @@ class MLP(nn.Sequential):
                 layers.append(nn.Dropout(float(dropout)))
             width = size
         super().__init__(*layers, nn.Linear(width, n_outputs))
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return the logits or predictions.
-
-        Parameters
-        ----------
-        X : torch.Tensor of shape (n, n_features_in)
-            A batch, in the module's dtype.
-
-        Returns
-        -------
-        torch.Tensor of shape (n, n_outputs)
-            The outputs, without a nonlinearity.
-        """
-        return super().forward(X)
 
 
 def _check_sizes(sizes: Sequence[int]) -> list[int]:
