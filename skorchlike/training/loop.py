@@ -96,7 +96,7 @@ class Loop:
             self.states = self.gather_states()
         except KeyboardInterrupt as interrupt:
             error, ctx.stop_reason = interrupt, "interrupted"
-            self.gather_after(interrupt)
+            self.states = self.gather_states(interrupt)
             raise
         except BaseException as other:
             error = other
@@ -329,25 +329,22 @@ class Loop:
         if self.score is not None:
             record[f"valid_{self.score.name}"] = self.score.compute()
 
-    def gather_states(self) -> dict[str, Any]:
-        """Copy what each callback wants to keep."""
+    def gather_states(self, interrupt: KeyboardInterrupt | None = None) -> dict[str, Any]:
+        """Copy what each callback wants to keep; a failure must not hide an interrupt."""
         states = {}
         for name, callback in self.ctx.callbacks.items():
             try:
                 state = callback.state_dict()
             except Exception as error:
-                error.add_note(f"Raised by state_dict() of the callback {name!r}.")
-                raise
+                note = f"Raised by state_dict() of the callback {name!r}."
+                if interrupt is None:
+                    error.add_note(note)
+                    raise
+                interrupt.add_note(f"Then no state was kept of {name!r}: {error!r}. {note}")
+                continue
             if state is not None:
                 states[name] = copy.deepcopy(state)
         return states
-
-    def gather_after(self, interrupt: KeyboardInterrupt) -> None:
-        """Gather the states of an interrupted fit; a failure must not hide the interrupt."""
-        try:
-            self.states = self.gather_states()
-        except Exception as failure:
-            interrupt.add_note(f"Then no callback's state could be kept: {failure!r}.")
 
 
 class InEvalMode:
