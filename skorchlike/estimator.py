@@ -27,9 +27,9 @@ from skorchlike.fitting import (
     history_frame,
     in_order,
     named_callbacks,
-    predict_model,
 )
 from skorchlike.params.routing import RoutedParams
+from skorchlike.predicting import predict_model
 
 if TYPE_CHECKING:
     import pandas as pd

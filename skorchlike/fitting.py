@@ -16,12 +16,10 @@ from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.data.arrays import input_batches, torch_dtype
 from skorchlike.data.batches import (
-    AUTO_PREDICT_BATCH_SIZE,
     Batching,
     FitData,
     Placement,
     make_batches,
-    resolve_batch_size,
 )
 from skorchlike.data.checks import as_numpy, check_lengths, check_weight, check_X
 from skorchlike.exceptions import ParameterError, warn_continued
@@ -37,22 +35,20 @@ from skorchlike.params.components import (
     optimizer_options,
 )
 from skorchlike.params.continuing import (
+    class_name,
     continue_module,
     continue_optimizer,
     group_options,
     is_lazy,
 )
 from skorchlike.params.placing import check_device, place_module
-from skorchlike.params.routing import is_dropped
 from skorchlike.training.actions import DefaultActions
-from skorchlike.training.calls import in_order, uses_stage
+from skorchlike.training.calls import in_order
 from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
-from skorchlike.training.prediction import predict_batches
 from skorchlike.training.randomness import draw_seed, private_rng, restore_rng, rng_state
-from skorchlike.training.scores import R2, Accuracy, main_output
-from skorchlike.training.stages import PREDICT_STAGES
+from skorchlike.training.scores import R2, Accuracy
 
 # what the estimators need of the wings, which they reach through this hall alone
 __all__ = [
@@ -72,7 +68,6 @@ __all__ = [
     "history_frame",
     "in_order",
     "named_callbacks",
-    "predict_model",
 ]
 
 OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
@@ -127,54 +122,137 @@ def fit_model(
     init_seed, shuffle_seed, split_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
     generator = torch.Generator().manual_seed(shuffle_seed)
     before = {} if continued is None else continued.continuation_
-    interrupt = None
+    how = Batching(**{name: getattr(estimator, name) for name in Batching.__annotations__})
     with private_rng(init_seed, device):
         parts = build_parts(estimator, data, device, continued)
-        how = Batching(**{name: getattr(estimator, name) for name in Batching.__annotations__})
         train, valid = make_batches(data, parts.place, how, generator, split_seed)
+        fit = Fit(estimator, parts, seed, generator)
         callbacks = collect_callbacks(estimator, extra_callbacks)
+        if sklearn_task is not None:
+            callbacks["sklearn_callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
+        callbacks = in_order(callbacks)
+        score = None if valid is None else estimator._make_score()
+        ctx = fit.open_context(callbacks, n_epochs, train.n_batches, score, continued)
         if before:
             restore_rng(before["rng"], generator)
+        try:
+            loop = Loop(ctx, train, valid, score, estimator.valid_every, _states(callbacks, before))
+            interrupt = _run(loop)
+            parts.module.eval()
+            return fit.model(loop.states), interrupt
+        finally:
+            ctx._kill()
 
-        def model(states: Mapping[str, Any]) -> TrainedModel:
-            return _trained(parts, ctx, seed, states, generator)
 
-        def live_model() -> TrainedModel:
-            states = {name: callback.state_dict() for name, callback in callbacks.items()}
-            return model({name: state for name, state in states.items() if state is not None})
+def _run(loop: Loop) -> KeyboardInterrupt | None:
+    """Run the loop; an interrupt is handed on, since the model so far is kept."""
+    try:
+        loop.fit()
+    except KeyboardInterrupt as interrupt:
+        return interrupt
+    return None
 
-        if sklearn_task is not None:
-            callbacks["sklearn_callbacks"] = SklearnTasks(*sklearn_task, view=live_model)
-        callbacks = in_order(callbacks)
-        score = estimator._make_score() if valid is not None else None
+
+class Fit:
+    """A fit under way: its context, and the model as it is at any moment.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralNet
+        Whose fit it is.
+    parts : Parts
+        The components.
+    seed : int
+        Where all randomness comes from.
+    generator : torch.Generator
+        What shuffles the rows.
+    """
+
+    def __init__(self, estimator: Any, parts: Parts, seed: int, generator: torch.Generator) -> None:
+        self.estimator, self.parts, self.seed, self.generator = estimator, parts, seed, generator
+        self.ctx: Any = None
+
+    def open_context(
+        self,
+        callbacks: Mapping[str, Any],
+        n_epochs: int,
+        n_batches: int,
+        score: Any,
+        continued: TrainedModel | None,
+    ) -> Context:
+        """Make the context of this fit."""
+        parts = self.parts
         epoch = 0 if continued is None else continued.n_epochs_
-        ctx = Context(
-            estimator=estimator,
+        self.ctx = Context(
+            estimator=self.estimator,
             module=parts.module,
-            device=device,
+            device=parts.place.device,
             criterion=parts.criterion,
             optimizer=parts.optimizer,
-            loss_function=estimator._make_loss(parts.criterion),
+            loss_function=self.estimator._make_loss(parts.criterion),
             callbacks=callbacks,
             max_epochs=epoch + n_epochs,
-            n_updates=n_epochs * train.n_batches,
+            n_updates=n_epochs * n_batches,
             columns=_columns(callbacks, score),
             history=[] if continued is None else copy.deepcopy(continued.history_),
             epoch=epoch,
-            global_step=before.get("global_step", 0),
-            fitted_estimator=lambda: _view(estimator, live_model()),
-            snapshot=lambda: _snapshot(live_model()),
+            global_step=0 if continued is None else continued.continuation_["global_step"],
+            fitted_estimator=self.view,
+            snapshot=self.snapshot,
         )
-        try:
-            loop = Loop(ctx, train, valid, score, estimator.valid_every, _states(callbacks, before))
-            try:
-                loop.fit()
-            except KeyboardInterrupt as error:
-                interrupt = error
-            parts.module.eval()
-            return model(loop.states), interrupt
-        finally:
-            ctx._kill()
+        return self.ctx
+
+    def model(self, states: Mapping[str, Any]) -> TrainedModel:
+        """Return the model with these states of its callbacks."""
+        parts, ctx = self.parts, self.ctx
+        classes = {name: class_name(ctx.callbacks[name]) for name in states}
+        return TrainedModel(
+            module_=parts.module,
+            criterion_=parts.criterion,
+            optimizer_=parts.optimizer.state_dict(),
+            callbacks_=Bunch(**states),
+            history_=ctx.history,
+            n_epochs_=ctx.epoch,
+            stop_reason_=ctx.stop_reason,
+            seed_=self.seed,
+            device_=parts.place.device,
+            input_dtype_=parts.place.input_dtype,
+            continuation_={
+                "callbacks": {name: (classes[name], state) for name, state in states.items()},
+                "global_step": ctx.global_step,
+                "optimizer": type(parts.optimizer),
+                "options": parts.options,
+                "rng": rng_state(parts.place.device, self.generator),
+            },
+        )
+
+    def live_model(self) -> TrainedModel:
+        """Return the model as it is now; it shares the tensors in training."""
+        states = {name: cb.state_dict() for name, cb in self.ctx.callbacks.items()}
+        return self.model({name: state for name, state in states.items() if state is not None})
+
+    def view(self) -> Any:
+        """Return a copy of the estimator with the model as it is now."""
+        view = copy.copy(self.estimator)
+        view.model_ = self.live_model()
+        return view
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return copies of all that a checkpoint must hold."""
+        model = self.live_model()
+        return copy.deepcopy(
+            {
+                "module": model.module_.state_dict(),
+                "criterion": model.criterion_.state_dict(),
+                "optimizer": model.optimizer_,
+                "callbacks": model.continuation_["callbacks"],
+                "history": model.history_,
+                "epoch": model.n_epochs_,
+                "global_step": model.continuation_["global_step"],
+                "rng": model.continuation_["rng"],
+                "seed": model.seed_,
+            }
+        )
 
 
 # ------------------------------------------------------------------ components
@@ -248,129 +326,17 @@ def _columns(callbacks: Mapping[str, Any], score: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(columns))
 
 
-def _class_name(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
-
-
 def _states(callbacks: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """Return copies of the states to take up: of the same name and class."""
     states = {}
     for name, (cls, state) in before.get("callbacks", {}).items():
         if name not in callbacks:
             continue
-        if cls == _class_name(callbacks[name]):
+        if cls == class_name(callbacks[name]):
             states[name] = copy.deepcopy(state)
         else:
             warn_continued(
-                f"The callback {name!r} is a {_class_name(callbacks[name])} and was a {cls} in "
+                f"The callback {name!r} is a {class_name(callbacks[name])} and was a {cls} in "
                 "the fit that is continued: it starts afresh."
             )
     return states
-
-
-# ----------------------------------------------------------------------- model
-
-
-def _trained(
-    parts: Parts, ctx: Context, seed: int, states: Mapping[str, Any], generator: torch.Generator
-) -> TrainedModel:
-    classes = {name: _class_name(ctx.callbacks[name]) for name in states}
-    return TrainedModel(
-        module_=parts.module,
-        criterion_=parts.criterion,
-        optimizer_=parts.optimizer.state_dict(),
-        callbacks_=Bunch(**states),
-        history_=ctx.history,
-        n_epochs_=ctx.epoch,
-        stop_reason_=ctx.stop_reason,
-        seed_=seed,
-        device_=parts.place.device,
-        input_dtype_=parts.place.input_dtype,
-        continuation_={
-            "callbacks": {name: (classes[name], state) for name, state in states.items()},
-            "global_step": ctx.global_step,
-            "optimizer": type(parts.optimizer),
-            "options": parts.options,
-            "rng": rng_state(parts.place.device, generator),
-        },
-    )
-
-
-def _view(estimator: Any, model: TrainedModel) -> Any:
-    view = copy.copy(estimator)
-    view.model_ = model
-    return view
-
-
-def _snapshot(model: TrainedModel) -> dict[str, Any]:
-    return copy.deepcopy(
-        {
-            "module": model.module_.state_dict(),
-            "criterion": model.criterion_.state_dict(),
-            "optimizer": model.optimizer_,
-            "callbacks": model.continuation_["callbacks"],
-            "history": model.history_,
-            "epoch": model.n_epochs_,
-            "global_step": model.continuation_["global_step"],
-            "rng": model.continuation_["rng"],
-            "seed": model.seed_,
-        }
-    )
-
-
-# ------------------------------------------------------------------ prediction
-
-
-def predict_model(estimator: Any, X: Any) -> torch.Tensor:
-    """Return the module's outputs for checked inputs, on the module's device.
-
-    Callbacks that define predict stages or ``do_predict`` run as clones, with the
-    state that the fit left them.
-    """
-    model = estimator.model_
-    size = resolve_batch_size(estimator.predict_batch_size, len(X), AUTO_PREDICT_BATCH_SIZE)
-    ctx = Context(
-        estimator=estimator,
-        module=model.module_,
-        device=model.device_,
-        callbacks=_predict_callbacks(estimator, model),
-        history=model.history_,
-        epoch=model.n_epochs_,
-    )
-    batches = input_batches(X, size, model.input_dtype_, model.device_)
-    outputs = predict_batches(ctx, batches, -(-len(X) // size))
-    outputs = [main_output(output) for output in outputs]
-    for output in outputs:
-        if not isinstance(output, torch.Tensor):
-            raise ParameterError(
-                f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
-                "tuple that begins with one."
-            )
-    # a module that squeezes its output returns no dimension for a single row
-    outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:
-    """Clone the callbacks that act in predict, with their trained state."""
-    said = estimator._said_to("callbacks")
-    if estimator.callbacks is None and not said:
-        return {}
-    acting = {
-        name: callback
-        for name, callback in named_callbacks(estimator.callbacks, said).items()
-        if not is_dropped(callback)
-        and (
-            any(uses_stage(callback, stage) for stage in PREDICT_STAGES)
-            or hasattr(callback, "do_predict")
-        )
-    }
-    if not acting:
-        return {}
-    built = build_callbacks(estimator.callbacks, said)
-    callbacks = in_order({name: built[name] for name in acting})
-    for name, callback in callbacks.items():
-        cls, state = model.continuation_["callbacks"].get(name, (None, None))
-        if cls == _class_name(callback):
-            callback.load_state_dict(copy.deepcopy(state))
-    return callbacks

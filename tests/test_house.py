@@ -35,11 +35,11 @@ MAY_IMPORT = {
     "data": {"data", "exceptions"},
     "modules": {"modules", "exceptions"},
     "model": {"model", "exceptions"},
-    "estimator": {"params.routing", "fitting", "exceptions"},
+    "estimator": {"params.routing", "fitting", "predicting", "exceptions"},
     "classifier": {"estimator", "fitting", "exceptions"},
     "regressor": {"estimator", "fitting", "exceptions"},
 }
-FREE = {"__init__", "fitting", "callbacks"}  # the hall, and the lists of public names
+FREE = {"__init__", "fitting", "predicting", "callbacks"}  # the hall, and public names
 
 
 def imports_of(path):

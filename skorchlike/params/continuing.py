@@ -49,6 +49,11 @@ def continue_module(built: nn.Module, trained: nn.Module) -> nn.Module:
     )
 
 
+def class_name(thing: Any) -> str:
+    """Return module and name of an object's class, by which states are matched."""
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
 def is_lazy(module: nn.Module) -> bool:
     """Whether the module has parameters whose sizes are still to be told."""
     return any(isinstance(p, nn.UninitializedParameter) for p in module.parameters())

@@ -1,0 +1,76 @@
+"""One prediction from start to end."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from skorchlike.data.arrays import input_batches
+from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
+from skorchlike.exceptions import ParameterError
+from skorchlike.model.trained import TrainedModel
+from skorchlike.params.components import build_callbacks, named_callbacks
+from skorchlike.params.continuing import class_name
+from skorchlike.params.routing import is_dropped
+from skorchlike.training.calls import in_order, uses_stage
+from skorchlike.training.context import Context
+from skorchlike.training.prediction import predict_batches
+from skorchlike.training.scores import main_output
+from skorchlike.training.stages import PREDICT_STAGES
+
+
+def predict_model(estimator: Any, X: Any) -> torch.Tensor:
+    """Return the module's outputs for checked inputs, on the module's device.
+
+    Callbacks that define predict stages or ``do_predict`` run as clones, with the
+    state that the fit left them.
+    """
+    model = estimator.model_
+    size = resolve_batch_size(estimator.predict_batch_size, len(X), AUTO_PREDICT_BATCH_SIZE)
+    ctx = Context(
+        estimator=estimator,
+        module=model.module_,
+        device=model.device_,
+        callbacks=_predict_callbacks(estimator, model),
+        history=model.history_,
+        epoch=model.n_epochs_,
+    )
+    batches = input_batches(X, size, model.input_dtype_, model.device_)
+    outputs = predict_batches(ctx, batches, -(-len(X) // size))
+    outputs = [main_output(output) for output in outputs]
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise ParameterError(
+                f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
+                "tuple that begins with one."
+            )
+    # a module that squeezes its output returns no dimension for a single row
+    outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:
+    """Clone the callbacks that act in predict, with their trained state."""
+    said = estimator._said_to("callbacks")
+    if estimator.callbacks is None and not said:
+        return {}
+    acting = {
+        name: callback
+        for name, callback in named_callbacks(estimator.callbacks, said).items()
+        if not is_dropped(callback)
+        and (
+            any(uses_stage(callback, stage) for stage in PREDICT_STAGES)
+            or hasattr(callback, "do_predict")
+        )
+    }
+    if not acting:
+        return {}
+    built = build_callbacks(estimator.callbacks, said)
+    callbacks = in_order({name: built[name] for name in acting})
+    for name, callback in callbacks.items():
+        cls, state = model.continuation_["callbacks"].get(name, (None, None))
+        if cls == class_name(callback):
+            callback.load_state_dict(copy.deepcopy(state))
+    return callbacks
