@@ -34,6 +34,13 @@ class TrainedModel:
         callback wrote.
     seed_ : int
         What all randomness of the fit came from.
+    device_ : torch.device
+        Where the module is.
+    input_dtype_ : torch.dtype or None
+        What inputs are cast to.
+    continuation_ : dict
+        What a continued fit needs beside: the state of the random generators, the
+        counters, the optimizer's options, the classes of the callbacks.
     """
 
     module_: torch.nn.Module
