@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
+class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
     """What classifier and regressor share: parameters, fit, partial_fit, history."""
 
     _components: ClassVar[tuple[str, ...]] = ("module", "criterion", "optimizer", "callbacks")
@@ -106,23 +107,23 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams):
 
     # -------------------------------------------------- what subclasses define
 
+    @abstractmethod
     def _encode_target(
         self, y: Any, name: str, *, learn: bool = False, classes: Any = None
     ) -> np.ndarray:
         """Return the target as the loss takes it; learn what it is like in a new fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _n_outputs(self, criterion: torch.nn.Module) -> int:
         """Return how many outputs the module needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _make_loss(self, criterion: torch.nn.Module) -> LossFunction:
         """Return what computes the loss of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _make_score(self) -> Any:
         """Return the score that stands beside the validation loss."""
-        raise NotImplementedError
 
     # ---------------------------------------------------------------- fitting
 

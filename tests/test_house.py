@@ -110,24 +110,3 @@ def test_changelog_and_version_agree():
     changelog = (ROOT.parent / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, flags=re.MULTILINE)
     assert released[0] == skorchlike.__version__
-
-
-def test_the_stage_table_has_the_names_of_mlr3torch_unchanged():
-    theirs = [
-        "on_begin",
-        "on_epoch_begin",
-        "on_batch_begin",
-        "on_after_backward",
-        "on_batch_end",
-        "on_before_valid",
-        "on_batch_valid_begin",
-        "on_batch_valid_end",
-        "on_valid_end",
-        "on_epoch_end",
-        "on_end",
-        "on_exit",
-    ]
-    from skorchlike.training.stages import STAGES
-
-    assert [row.mlr3torch for row in STAGES.values() if row.mlr3torch] == theirs
-    assert all(row.name == row.mlr3torch for row in STAGES.values() if row.mlr3torch)
