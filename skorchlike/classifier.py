@@ -173,15 +173,24 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         y = self._check_labels(y, name)
         if learn:
             known = y if classes is None else self._check_labels(classes, "classes")
-            self.classes_ = np.unique(known)
+            try:
+                self.classes_ = np.unique(known)
+            except TypeError as error:
+                raise ParameterError(
+                    f"{name} has labels of several types, which cannot be sorted: {error}. Make "
+                    "them all numbers or all strings."
+                ) from error
         codes = np.searchsorted(self.classes_, y)
         codes = np.minimum(codes, len(self.classes_) - 1)
         unseen = self.classes_[codes] != y
         if unseen.any():
+            advice = "Leave out such rows, or train with them."
+            if name == "y":
+                advice = "Name all in the first call: partial_fit(X, y, classes=...)."
             raise ParameterError(
                 f"{name} has labels that the classifier does not know: "
                 f"{np.unique(y[unseen])[:5].tolist()}. Known: {self.classes_[:10].tolist()}. "
-                "Name all classes in the first call: partial_fit(X, y, classes=...)."
+                f"{advice}"
             )
         return codes.astype(np.int64)
 
@@ -310,15 +319,16 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         outputs = self._outputs(X)
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
-        probabilities = self._nonlinearity()(outputs)
+        nonlinearity = self._nonlinearity()
+        if nonlinearity is torch.sigmoid and outputs.ndim == 2 and outputs.shape[1] > 1:
+            # one against the rest, each over their sum; so it holds where all are tiny
+            outputs, nonlinearity = nn.functional.logsigmoid(outputs), NONLINEARITIES["softmax"]
+        probabilities = nonlinearity(outputs)
         if probabilities.ndim == 1 or probabilities.shape[1] == 1:
             column = probabilities.reshape(-1, 1)
             if len(self.classes_) == 1:
                 return np.ones((len(column), 1), dtype=as_numpy(column).dtype)
             probabilities = torch.cat([1 - column, column], dim=1)
-        elif self._nonlinearity() is torch.sigmoid:
-            # one against the rest: each is right alone, together they sum to one
-            probabilities = probabilities / probabilities.sum(1, keepdim=True)
         return as_numpy(probabilities)
 
     def decision_function(self, X: Any) -> np.ndarray:

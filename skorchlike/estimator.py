@@ -14,8 +14,9 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skorchlike.exceptions import ParameterError
+from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import (
+    PROVIDERS,
     DefaultActions,
     FitData,
     LossFunction,
@@ -104,6 +105,18 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         self.random_state = random_state
         self.verbose = verbose
         self._say(routed)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in vars(cls).items():
+            if callable(value) and name.startswith("do_") and name not in PROVIDERS:
+                hint = did_you_mean(name, PROVIDERS)
+                raise TypeError(f"{cls.__name__}.{name} is no action of the loop.{hint}")
+            if callable(value) and name.startswith("on_"):
+                raise TypeError(
+                    f"{cls.__name__}.{name}: stages belong to callbacks. An estimator replaces "
+                    f"actions alone: {', '.join(PROVIDERS)}."
+                )
 
     # -------------------------------------------------- what subclasses define
 
@@ -214,7 +227,10 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
                 sklearn_task=(task, raw) if has_tasks else None,
             )
         if interrupt is not None:
-            raise interrupt
+            try:
+                raise interrupt
+            finally:
+                del interrupt  # its traceback would keep this frame alive, and that the data
         return self
 
     def _check_data(self, data: Mapping[str, Any], *, reset: bool, classes: Any) -> FitData:

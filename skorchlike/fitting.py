@@ -35,24 +35,28 @@ from skorchlike.params.components import (
     optimizer_options,
 )
 from skorchlike.params.continuing import (
+    check_same_module,
     class_name,
-    continue_module,
+    continue_criterion,
     continue_optimizer,
     group_options,
     is_lazy,
+    same,
 )
 from skorchlike.params.placing import check_device, place_module
 from skorchlike.training.actions import DefaultActions
-from skorchlike.training.calls import in_order
+from skorchlike.training.calls import acts_in_predict, in_order
 from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
 from skorchlike.training.randomness import draw_seed, private_rng, restore_rng, rng_state
 from skorchlike.training.scores import R2, Accuracy
+from skorchlike.training.stages import PROVIDERS
 
 # what the estimators need of the wings, which they reach through this hall alone
 __all__ = [
     "INDICATOR_CRITERIA",
+    "PROVIDERS",
     "R2",
     "Accuracy",
     "DefaultActions",
@@ -129,7 +133,7 @@ def fit_model(
         fit = Fit(estimator, parts, seed, generator)
         callbacks = collect_callbacks(estimator, extra_callbacks)
         if sklearn_task is not None:
-            callbacks["sklearn_callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
+            callbacks["sklearn__callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
         callbacks = in_order(callbacks)
         score = None if valid is None else estimator._make_score()
         ctx = fit.open_context(callbacks, n_epochs, train.n_batches, score, continued)
@@ -171,6 +175,7 @@ class Fit:
     def __init__(self, estimator: Any, parts: Parts, seed: int, generator: torch.Generator) -> None:
         self.estimator, self.parts, self.seed, self.generator = estimator, parts, seed, generator
         self.ctx: Any = None
+        self.start = 0
 
     def open_context(
         self,
@@ -182,7 +187,7 @@ class Fit:
     ) -> Context:
         """Make the context of this fit."""
         parts = self.parts
-        epoch = 0 if continued is None else continued.n_epochs_
+        epoch = self.start = 0 if continued is None else continued.n_epochs_
         self.ctx = Context(
             estimator=self.estimator,
             module=parts.module,
@@ -194,7 +199,7 @@ class Fit:
             max_epochs=epoch + n_epochs,
             n_updates=n_epochs * n_batches,
             columns=_columns(callbacks, score),
-            history=[] if continued is None else copy.deepcopy(continued.history_),
+            history=[] if continued is None else [dict(record) for record in continued.history_],
             epoch=epoch,
             global_step=0 if continued is None else continued.continuation_["global_step"],
             fitted_estimator=self.view,
@@ -219,6 +224,9 @@ class Fit:
             input_dtype_=parts.place.input_dtype,
             continuation_={
                 "callbacks": {name: (classes[name], state) for name, state in states.items()},
+                "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},
+                "module": said_about(self.estimator, "module"),
+                "criterion": said_about(self.estimator, "criterion"),
                 "global_step": ctx.global_step,
                 "optimizer": type(parts.optimizer),
                 "options": parts.options,
@@ -228,8 +236,18 @@ class Fit:
 
     def live_model(self) -> TrainedModel:
         """Return the model as it is now; it shares the tensors in training."""
-        states = {name: cb.state_dict() for name, cb in self.ctx.callbacks.items()}
-        return self.model({name: state for name, state in states.items() if state is not None})
+        states = {}
+        for name, callback in self.ctx.callbacks.items():
+            try:
+                state = callback.state_dict()
+            except Exception as error:
+                if self.ctx.epoch == self.start and not acts_in_predict(callback):
+                    continue  # asked for in on_begin, when a later callback has nothing yet
+                error.add_note(f"Raised by state_dict() of the callback {name!r}.")
+                raise
+            if state is not None:
+                states[name] = state
+        return self.model(states)
 
     def view(self) -> Any:
         """Return a copy of the estimator with the model as it is now."""
@@ -273,7 +291,8 @@ def build_parts(
     spec = "mlp" if estimator.module is None else estimator.module
     module = build_module(spec, estimator._said_to("module"), sizes)
     if continued is not None:
-        module = continue_module(module, continued.module_)
+        check_same_module(continued.continuation_["module"], said_about(estimator, "module"))
+        module = copy.deepcopy(continued.module_)
     x_dtype = torch_dtype(data.X)
     module, *dtypes = place_module(module, criterion, estimator.dtype, x_dtype, device)
     place = Placement(device, *dtypes)
@@ -285,10 +304,18 @@ def build_parts(
     optimizer = build_optimizer(cls, options, parameters)
     parts = Parts(module, criterion, optimizer, group_options(optimizer), place)
     if continued is not None:
-        criterion.load_state_dict(continued.criterion_.state_dict())
         before = continued.continuation_
+        said_same = same(before["criterion"], said_about(estimator, "criterion"))
+        continue_criterion(criterion, continued.criterion_, said_same=said_same)
         continue_optimizer(optimizer, continued.optimizer_, before["optimizer"], before["options"])
     return parts
+
+
+def said_about(estimator: Any, component: str) -> dict[str, Any]:
+    """Return what the estimator says about a component, by the parameters' names."""
+    said = estimator._said_to(component)
+    routed = {f"{component}__{name}": value for name, value in said.items()}
+    return {component: getattr(estimator, component), **routed}
 
 
 def _materialize(module: nn.Module, X: Any, place: Placement) -> None:
@@ -314,7 +341,10 @@ def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
             )
         callbacks[name] = callback
     if estimator.verbose and not any(isinstance(c, PrintLog) for c in callbacks.values()):
-        callbacks.setdefault("print_log", PrintLog())
+        name = "print_log"
+        while name in callbacks:
+            name += "_"
+        callbacks[name] = PrintLog()
     return callbacks
 
 

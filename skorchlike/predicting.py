@@ -14,11 +14,10 @@ from skorchlike.model.trained import TrainedModel
 from skorchlike.params.components import build_callbacks, named_callbacks
 from skorchlike.params.continuing import class_name
 from skorchlike.params.routing import is_dropped
-from skorchlike.training.calls import in_order, uses_stage
+from skorchlike.training.calls import acts_in_predict, in_order, uses_stage
 from skorchlike.training.context import Context
 from skorchlike.training.prediction import predict_batches
 from skorchlike.training.scores import main_output
-from skorchlike.training.stages import PREDICT_STAGES
 
 
 def predict_model(estimator: Any, X: Any) -> torch.Tensor:
@@ -29,12 +28,13 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     """
     model = estimator.model_
     size = resolve_batch_size(estimator.predict_batch_size, len(X), AUTO_PREDICT_BATCH_SIZE)
+    callbacks = _predict_callbacks(estimator, model)
     ctx = Context(
         estimator=estimator,
         module=model.module_,
         device=model.device_,
-        callbacks=_predict_callbacks(estimator, model),
-        history=model.history_,
+        callbacks=callbacks,
+        history=[dict(record) for record in model.history_] if callbacks else [],
         epoch=model.n_epochs_,
     )
     batches = input_batches(X, size, model.input_dtype_, model.device_)
@@ -44,11 +44,18 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
         if not isinstance(output, torch.Tensor):
             raise ParameterError(
                 f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
-                "tuple that begins with one."
+                "tuple that begins with one. A do_predict(self, ctx) of a callback or a subclass "
+                "may assign it to ctx.y_pred."
             )
     # a module that squeezes its output returns no dimension for a single row
     outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    result = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if len(result) != len(X):
+        raise ParameterError(
+            f"The module returned {len(result)} rows for {len(X)} rows of X. It must return one "
+            "for each."
+        )
+    return result
 
 
 def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:
@@ -59,11 +66,7 @@ def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:
     acting = {
         name: callback
         for name, callback in named_callbacks(estimator.callbacks, said).items()
-        if not is_dropped(callback)
-        and (
-            any(uses_stage(callback, stage) for stage in PREDICT_STAGES)
-            or hasattr(callback, "do_predict")
-        )
+        if not is_dropped(callback) and acts_in_predict(callback)
     }
     if not acting:
         return {}
@@ -73,4 +76,12 @@ def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:
         cls, state = model.continuation_["callbacks"].get(name, (None, None))
         if cls == class_name(callback):
             callback.load_state_dict(copy.deepcopy(state))
+        elif uses_stage(callback, "state_dict") and (
+            model.continuation_["classes"].get(name) != class_name(callback)
+        ):
+            raise ParameterError(
+                f"The callback {name!r} ({type(callback).__name__}) acts in predict by a state "
+                "that no fit gave it: it was not there, or another, when this estimator was "
+                "fitted. Fit again, or drop it."
+            )
     return callbacks

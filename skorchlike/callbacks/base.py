@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from skorchlike.exceptions import CallbackDefinitionError, did_you_mean
@@ -134,6 +135,7 @@ def _check_definition(cls: type[Callback]) -> None:
                 f"{cls.__name__}.{name}(self, ctx) would not be called. To replace the action "
                 f"{name!r} call the method do_{name}; a helper method needs another name."
             )
+    _check_attributes(cls)
     state = [
         name
         for name in ("state_dict", "load_state_dict")
@@ -147,9 +149,24 @@ def _check_definition(cls: type[Callback]) -> None:
         )
 
 
+def _check_attributes(cls: type[Callback]) -> None:
+    order, logs = vars(cls).get("order", 0), vars(cls).get("logs", ())
+    if not isinstance(order, property) and (not isinstance(order, Real) or order != order):
+        raise CallbackDefinitionError(f"{cls.__name__}.order must be a number. Got {order!r}.")
+    if isinstance(logs, str) or not all(isinstance(name, str) for name in logs):
+        raise CallbackDefinitionError(
+            f"{cls.__name__}.logs must be a tuple of column names. Got {logs!r}."
+        )
+
+
 def _check_signature(cls: type, name: str, value: Any, arguments: tuple[str, ...]) -> None:
     wanted = f"{name}({', '.join(('self', *arguments))})"
     function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise CallbackDefinitionError(
+            f"{cls.__name__}.{name} must be a plain function: a generator or coroutine would "
+            "never run."
+        )
     try:
         if isinstance(value, staticmethod):
             inspect.signature(function).bind(*arguments)

@@ -36,7 +36,8 @@ class EarlyStopping(Callback):
     mode : {"auto", "min", "max"}, default="auto"
         Whether lower or higher is better; ``"auto"`` tells by the column's name.
     restore_best : bool, default=True
-        Whether the module gets back the weights of the best epoch when the fit ends.
+        Whether module and criterion get back the weights of the best epoch when the fit
+        ends.
         Nothing is restored after an interruption.
 
     Raises
@@ -109,7 +110,7 @@ class EarlyStopping(Callback):
     def on_epoch_begin(self, ctx: Context) -> None:
         """After a normal end the module holds the best weights: keep them again."""
         if self.restore_best and self.best_epoch is not None and self.best_weights is None:
-            self.best_weights = copy.deepcopy(ctx.module.state_dict())
+            self.best_weights = _weights(ctx)
 
     def on_epoch_end(self, ctx: Context) -> None:
         """Compare the column with the best so far."""
@@ -121,7 +122,7 @@ class EarlyStopping(Callback):
         if self.sign * score < best - self.min_delta:
             self.best_score, self.best_epoch, self.n_bad = score, ctx.epoch, 0
             if self.restore_best:
-                self.best_weights = copy.deepcopy(ctx.module.state_dict())
+                self.best_weights = _weights(ctx)
             return
         self.n_bad += 1
         if self.n_bad >= self.patience:
@@ -131,7 +132,8 @@ class EarlyStopping(Callback):
     def on_end(self, ctx: Context) -> None:
         """Give the module the best weights."""
         if self.restore_best and self.best_weights is not None:
-            ctx.module.load_state_dict(self.best_weights)
+            ctx.module.load_state_dict(self.best_weights["module"])
+            ctx.criterion.load_state_dict(self.best_weights["criterion"])
         # they are in the module now: a second copy would only make the model larger
         self.best_weights = None
         self.n_bad = 0
@@ -178,3 +180,8 @@ class EarlyStopping(Callback):
                 f"{self.monitor!r}. Set mode='min' or mode='max'."
             )
         return "min" if lower else "max"
+
+
+def _weights(ctx: Context) -> dict[str, Any]:
+    state = {"module": ctx.module.state_dict(), "criterion": ctx.criterion.state_dict()}
+    return copy.deepcopy(state)

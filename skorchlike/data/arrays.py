@@ -18,7 +18,9 @@ CHUNK_BYTES = 4 * 2**20
 and small enough to stay in a processor's cache."""
 
 
-def to_tensor(array: Any, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+def to_tensor(
+    array: Any, dtype: torch.dtype | None, device: torch.device, name: str = "X"
+) -> Tensor:
     """Put an array on the device, without a copy where none is needed.
 
     Parameters
@@ -29,17 +31,40 @@ def to_tensor(array: Any, dtype: torch.dtype | None, device: torch.device) -> Te
         The dtype wanted; None keeps the array's.
     device : torch.device
         Where it is wanted.
+    name : str
+        The argument's name, for errors.
 
     Returns
     -------
     torch.Tensor
         It may share memory with the array, so nothing may write to it.
+
+    Raises
+    ------
+    ParameterError
+        If a value is too large for the dtype.
     """
-    if isinstance(array, Tensor):
-        return array.detach().to(device=device, dtype=dtype)
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch takes neither
-    return torch.from_numpy(array).to(device=device, dtype=dtype)
+    if not isinstance(array, Tensor):
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch takes neither
+        array = torch.from_numpy(array)
+    tensor = array.detach().to(device=device, dtype=dtype)
+    check_overflow(array.dtype, tensor, name)
+    return tensor
+
+
+def check_overflow(was: torch.dtype, tensor: Tensor, name: str) -> None:
+    """Refuse values that a cast has made infinite; they were finite before."""
+    now = tensor.dtype
+    if not now.is_floating_point or was == now:
+        return
+    largest = torch.finfo(was).max if was.is_floating_point else torch.iinfo(torch.int64).max
+    if largest > torch.finfo(now).max and not torch.isfinite(tensor).all():
+        raise ParameterError(
+            f"{name} has values that are too large for {now} (at most "
+            f"{torch.finfo(now).max:.3g}), the dtype of the module. Scale them, or set "
+            "dtype='float64'."
+        )
 
 
 def torch_dtype(array: Any) -> torch.dtype:
@@ -146,8 +171,9 @@ def input_batches(
     for start in range(0, n, batch_size):
         stop = min(start + batch_size, n)
         part = X[start:stop]
-        if isinstance(part, Tensor):
-            batch = part.detach().to(device=device, dtype=dtype, copy=True)
-        else:
-            batch = torch.from_numpy(np.array(part)).to(device=device, dtype=dtype)
+        is_tensor = isinstance(part, Tensor)
+        if not is_tensor:
+            part = torch.from_numpy(np.array(part))
+        batch = part.detach().to(device=device, dtype=dtype, copy=is_tensor)
+        check_overflow(part.dtype, batch, "X")
         yield batch, torch.arange(start, stop), stop == n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,7 @@ def make_batches(
         rows = np.arange(len(data.X)) if rows is None else rows
         labels = data.y[rows] if data.labels else None
         rows, valid_rows = split_rows(rows, how.validation_fraction, split_seed, labels)
-    tensors = _tensors(data.X, data.y, data.sample_weight, data.labels, place)
+    tensors = _tensors((data.X, data.y, data.sample_weight), data.labels, place, "")
     n_rows = len(data.X) if rows is None else len(rows)
     train = ArrayBatches(
         *tensors,
@@ -107,7 +108,8 @@ def make_batches(
     )
     if data.X_val is not None:
         valid_rows = _rows_with_weight(data.sample_weight_val, "sample_weight_val")
-        tensors = _tensors(data.X_val, data.y_val, data.sample_weight_val, data.labels, place)
+        given = (data.X_val, data.y_val, data.sample_weight_val)
+        tensors = _tensors(given, data.labels, place, "_val")
     elif valid_rows is None:
         return train, None
     n_valid = len(tensors[0]) if valid_rows is None else len(valid_rows)
@@ -123,13 +125,22 @@ def resolve_batch_size(batch_size: int | str, n_rows: int, auto: int) -> int:
 
 
 def _tensors(
-    X: Any, y: Any, sample_weight: Any, labels: bool, place: Placement
+    data: Sequence[Any], labels: bool, place: Placement, suffix: str
 ) -> tuple[Any, Any, Any]:
-    return (
-        to_tensor(X, place.input_dtype, place.device),
-        to_tensor(y, torch.int64 if labels else place.dtype, place.device),
-        None if sample_weight is None else to_tensor(sample_weight, place.dtype, place.device),
-    )
+    X, y, sample_weight = data
+    X = to_tensor(X, place.input_dtype, place.device, f"X{suffix}")
+    y = to_tensor(y, torch.int64 if labels else place.dtype, place.device, f"y{suffix}")
+    if sample_weight is None:
+        return X, y, None
+    name = f"sample_weight{suffix}"
+    weight = to_tensor(sample_weight, place.dtype, place.device, name)
+    positive = weight[to_tensor(sample_weight > 0, None, place.device)]
+    if (positive < torch.finfo(place.dtype).tiny).any() or not torch.isfinite(weight.sum()):
+        raise ParameterError(
+            f"The values of {name}, up to {sample_weight.max():g}, are too small or too large for "
+            f"{place.dtype}. Scale them, for example to a mean of 1."
+        )
+    return X, y, weight
 
 
 def _rows_with_weight(sample_weight: np.ndarray | None, name: str) -> np.ndarray | None:

@@ -56,8 +56,9 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
         if name == "X":
             raise
         raise ParameterError(f"{name}: {error}") from error
-    # torch has no longer floats
-    return X.astype(np.float64) if X.dtype == np.longdouble else X
+    if X.dtype == np.longdouble:  # torch has no longer floats
+        return X.astype(np.float64)
+    return X.astype(X.dtype.newbyteorder("="), copy=False)
 
 
 def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, name: str) -> Tensor:
@@ -89,8 +90,7 @@ def check_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.
     """Return weights as an ndarray of shape (n,), finite and not negative; None as None."""
     if sample_weight is None:
         return None
-    if isinstance(sample_weight, Tensor):
-        sample_weight = sample_weight.detach().cpu().numpy()
+    sample_weight = as_numpy(sample_weight)
     stand_in = np.empty((len(X), 1))  # tells the number of rows only
     try:
         return _check_sample_weight(
@@ -102,7 +102,10 @@ def check_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.
 
 def as_numpy(y: Any) -> Any:
     """Return a tensor as an ndarray, anything else as it is."""
-    return y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+    if not isinstance(y, Tensor):
+        return y
+    y = y.detach().cpu()
+    return (y.float() if y.dtype is torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
 
 
 def check_lengths(X: Any, y: Any, names: str) -> None:

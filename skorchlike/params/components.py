@@ -195,11 +195,13 @@ def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
 def optimizer_options(spec: Any, lr: float, said: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:
     """Return the optimizer's class and its options, ``optimizer__lr`` before ``lr``."""
     spec = named("optimizer", spec)
-    if not (isinstance(spec, type) and issubclass(spec, torch.optim.Optimizer)):
-        what = "an instance, bound to parameters" if not isinstance(spec, type) else repr(spec)
+    is_class = isinstance(spec, type) and issubclass(spec, torch.optim.Optimizer)
+    if not is_class or spec is torch.optim.Optimizer:
+        bound = isinstance(spec, torch.optim.Optimizer)
         raise ParameterError(
             "The `optimizer` parameter must be a torch.optim.Optimizer class or registered "
-            f"name, such as torch.optim.SGD or 'sgd'. Got {what}: {spec!r}."
+            f"name, such as torch.optim.SGD or 'sgd'. Got {_short(spec)}"
+            f"{', an instance, which is bound to other parameters' if bound else ''}."
         )
     parameters = _parameters(spec)
     parameters.pop(next(iter(parameters)))  # the parameters to train, which fit gives
@@ -330,7 +332,7 @@ def _pairs(callbacks: Any) -> list[tuple[Any, Any]]:
         if isinstance(item, tuple) and len(item) == 2:
             pairs.append(item)
         elif isinstance(item, str):
-            pairs.append((item, item))
+            pairs.append((item, get_callback(item)))
         else:
             pairs.append((None, item))
     return pairs

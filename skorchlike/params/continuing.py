@@ -11,52 +11,65 @@ from torch import nn
 from skorchlike.exceptions import ParameterError, warn_continued
 
 
-def continue_module(built: nn.Module, trained: nn.Module) -> nn.Module:
-    """Copy the trained module; what is said now must describe it still.
-
-    Parameters
-    ----------
-    built : torch.nn.Module
-        A module built from what is said now.
-    trained : torch.nn.Module
-        The module of the fit that is continued.
-
-    Returns
-    -------
-    torch.nn.Module
-        A copy of `trained`.
-
-    Raises
-    ------
-    ParameterError
-        If the class or the shape of a parameter has changed.
-    """
-
-    def shapes(module: nn.Module) -> dict[str, Any]:
-        return {name: getattr(value, "shape", None) for name, value in module.state_dict().items()}
-
-    if type(built) is not type(trained):
-        change = f"it was a {type(trained).__name__} and is a {type(built).__name__}"
-    elif not is_lazy(built) and shapes(built) != shapes(trained):
-        was, now = shapes(trained), shapes(built)
-        name = next(n for n in {**was, **now} if was.get(n) != now.get(n))
-        change = f"the shape of {name!r} was {was.get(name)} and is {now.get(name)}"
-    else:
-        return copy.deepcopy(trained)
-    raise ParameterError(
-        "The `module` parameter or its arguments have changed since the fit that is to be "
-        f"continued: {change}. Set them back, or fit anew with warm_start=False."
-    )
-
-
 def class_name(thing: Any) -> str:
     """Return module and name of an object's class, by which states are matched."""
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def is_lazy(module: nn.Module) -> bool:
-    """Whether the module has parameters whose sizes are still to be told."""
-    return any(isinstance(p, nn.UninitializedParameter) for p in module.parameters())
+    """Whether the module has parameters or buffers whose sizes are still to be told."""
+    return any(nn.parameter.is_lazy(t) for t in (*module.parameters(), *module.buffers()))
+
+
+def same(was: Any, now: Any) -> bool:
+    """Whether two parameter values are the same object, or equal beyond doubt."""
+    if was is now:
+        return True
+    if type(was) is not type(now):
+        return False
+    if isinstance(was, dict):
+        return was.keys() == now.keys() and all(same(was[key], now[key]) for key in was)
+    if isinstance(was, (list, tuple)):
+        return len(was) == len(now) and all(map(same, was, now))
+    if isinstance(was, torch.Tensor):
+        return torch.equal(was, now)
+    try:
+        return bool(was == now)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
+def check_same_module(was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to continue with another ``module`` or other arguments of it.
+
+    The trained module goes on as it is: what is said now would have no effect.
+    """
+    for name in {**was, **now}:
+        missing = name not in was or name not in now
+        if missing or not same(was[name], now[name]):
+            raise ParameterError(
+                f"The parameter `{name}` has changed since the fit that is to be continued: it "
+                f"was {was.get(name, 'not said')!r} and is {now.get(name, 'not said')!r}. The "
+                "`module` goes on as it was trained. Set it back, or fit anew with "
+                "warm_start=False."
+            )
+
+
+def continue_criterion(built: nn.Module, trained: nn.Module, *, said_same: bool) -> None:
+    """Take up the criterion's trained parameters, and all its state if it was said the same.
+
+    What is said now about its buffers (class weights) wins over what they were.
+    """
+    if said_same:
+        built.load_state_dict(trained.state_dict())
+        return
+    parameters = dict(trained.named_parameters()) if type(built) is type(trained) else {}
+    for name, parameter in built.named_parameters():
+        if name in parameters and parameters[name].shape == parameter.shape:
+            with torch.no_grad():
+                parameter.copy_(parameters[name])
+        else:
+            warn_continued(f"The criterion's parameter {name!r} is new and starts afresh.")
 
 
 def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

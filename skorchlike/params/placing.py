@@ -33,6 +33,8 @@ def check_dtype(dtype: Any) -> torch.dtype | None:
     found = dtype
     if not isinstance(dtype, torch.dtype):
         try:
+            if dtype is None:
+                raise TypeError("None is NumPy's name for float64")
             name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
             found = getattr(torch, name, None)
         except TypeError:

@@ -43,7 +43,7 @@ class RoutedParams(BaseEstimator):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
+        if any("__init__" in vars(base) for base in cls.__mro__[:-1]):
             _publish_signature(cls)
 
     # ------------------------------------------------- what subclasses override
@@ -212,28 +212,41 @@ def _check_part(owner: Any, component: str, parts: Mapping[str, Any], rest: str)
 def _publish_signature(cls: type) -> None:
     """Give ``cls.__init__`` a signature without ``**routed`` and with inherited names.
 
-    scikit-learn reads the parameters of an estimator off this signature.
+    scikit-learn reads the parameters of an estimator off this signature. The names are
+    those of every ``__init__`` in the order of inheritance, as far as they forward
+    ``**kwargs``; a mixin's too.
     """
-    init = vars(cls)["__init__"]
-    signature = inspect.signature(init)
-    parameters = list(signature.parameters.values())
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        raise TypeError(
-            f"{cls.__name__}.__init__ must name its parameters: scikit-learn cannot see those of "
-            "*args. Use keywords and **kwargs."
-        )
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    known = {p.name for p in named}
-    for base in cls.__mro__[1:]:
-        if issubclass(base, RoutedParams) and "__init__" in vars(base):
-            inherited = inspect.signature(base.__init__).parameters.values()
-            named += [
-                p.replace(kind=p.KEYWORD_ONLY)
-                for p in inherited
-                if p.name not in known and p.kind is not p.VAR_KEYWORD
-            ]
-            break
+    named: list[inspect.Parameter] = []
+    forwards = True
+    for base in cls.__mro__[:-1]:
+        if forwards and "__init__" in vars(base):
+            parameters = list(_own_signature(base).parameters.values())
+            kinds = {p.kind for p in parameters}
+            if inspect.Parameter.VAR_POSITIONAL in kinds:
+                raise TypeError(
+                    f"{base.__name__}.__init__ must name its parameters: scikit-learn cannot see "
+                    "those of *args. Use keywords and **kwargs."
+                )
+            known = {p.name for p in named}
+            own = [p for p in parameters if p.name not in known and p.kind is not p.VAR_KEYWORD]
+            named += [p.replace(kind=p.KEYWORD_ONLY) for p in own] if named else own
+            forwards = inspect.Parameter.VAR_KEYWORD in kinds
+    if "__init__" not in vars(cls):
+        # inherited from a class that may be no one's but a mixin's: not to be written to
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            super(cls, self).__init__(*args, **kwargs)  # type: ignore[arg-type]
 
-    init.__signature__ = signature.replace(parameters=named)
+        __init__.own_signature = _FORWARDS  # type: ignore[attr-defined]
+        cls.__init__ = __init__  # type: ignore[misc]
+    init = vars(cls)["__init__"]
+    init.own_signature = _own_signature(cls)
+    init.__signature__ = inspect.Signature(named)
+
+
+_FORWARDS = inspect.signature(lambda self, **kwargs: None)
+
+
+def _own_signature(cls: type) -> inspect.Signature:
+    """Return the signature of a class's ``__init__`` as it was written."""
+    init = vars(cls)["__init__"]
+    return getattr(init, "own_signature", None) or inspect.signature(init)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skorchlike.exceptions import ParameterError
+
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
@@ -29,11 +31,24 @@ class DefaultActions:
 
     def do_backward(self, ctx: Context) -> None:
         """Compute the gradients of ``ctx.loss``."""
+        if not ctx.loss.requires_grad:
+            raise ParameterError(
+                "The loss has no gradient: all parameters of the `module` are frozen "
+                "(requires_grad=False), or a do_predict or do_get_loss detached it."
+            )
         ctx.loss.backward()
 
     def do_step(self, ctx: Context) -> None:
         """Let the optimizer update the parameters."""
-        ctx.optimizer.step()
+        try:
+            ctx.optimizer.step()
+        except TypeError as error:
+            if "closure" not in str(error):
+                raise
+            raise ParameterError(
+                f"The optimizer {type(ctx.optimizer).__name__} needs a closure that computes the "
+                "loss anew. Give it one in a do_step(self, ctx) of a callback or a subclass."
+            ) from error
 
     def do_zero_grad(self, ctx: Context) -> None:
         """Clear the gradients."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from skorchlike.exceptions import CancelException, ParameterError, StageError
-from skorchlike.training.stages import ACTIONS, FIT_STAGES, STAGES, TABLE
+from skorchlike.training.stages import ACTIONS, FIT_STAGES, PREDICT_STAGES, STAGES, TABLE
 
 
 class Calls(tuple):
@@ -49,6 +49,11 @@ def uses_stage(callback: Any, stage: str) -> bool:
     """Whether a callback defines a stage or state method (the base class's are no-ops)."""
     method = getattr(callback, stage, None)
     return method is not None and not getattr(method, "is_no_op", False)
+
+
+def acts_in_predict(callback: Any) -> bool:
+    """Whether a callback has a predict stage or replaces ``do_predict``."""
+    return hasattr(callback, "do_predict") or any(uses_stage(callback, s) for s in PREDICT_STAGES)
 
 
 def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:

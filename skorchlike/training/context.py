@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 ASSIGNABLE = ("X", "y", "sample_weight", "y_pred", "loss", "terminate", "stop_reason")
+
+
+OWN_COLUMNS = ("epoch", "train_loss", "valid_loss", "lr", "duration")
+"""The history columns that the loop itself writes."""
 
 
 class _Field(property):
@@ -193,17 +198,18 @@ class Context:
         StageError
             If no epoch has begun yet.
         ParameterError
-            If the name is ``"epoch"`` or no string, or the value is not one value.
+            If the name is one of the loop's own columns or no string, or the value is not
+            one value.
         """
         if self._epoch == self._start:
             raise StageError(
                 "ctx.log needs an epoch of this fit to log to. Call it from on_epoch_begin on; "
                 "on_begin and predict have none."
             )
-        if not isinstance(name, str) or name in ("", "epoch"):
+        if not isinstance(name, str) or name in ("", *OWN_COLUMNS):
             raise ParameterError(
-                "The name given to ctx.log must be a non-empty string other than 'epoch'. "
-                f"Got {name!r}."
+                "The name given to ctx.log must be a non-empty string other than the loop's own "
+                f"columns ({', '.join(OWN_COLUMNS)}). Got {name!r}."
             )
         if getattr(value, "shape", None) is not None:
             if math.prod(value.shape) != 1:
@@ -211,6 +217,11 @@ class Context:
                     f"ctx.log({name!r}, ...) takes one value. Got shape {tuple(value.shape)}."
                 )
             value = value.item()
+        if not isinstance(value, (numbers.Number, str, type(None))):
+            raise ParameterError(
+                f"ctx.log({name!r}, ...) takes a number, a string, a bool or None. Got a "
+                f"{type(value).__name__}."
+            )
         self._history[-1][name] = value
 
     def skip_step(self) -> None:

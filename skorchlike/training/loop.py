@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from skorchlike.exceptions import (
     CancelException,
     CancelFitException,
     ParameterError,
+    StageError,
 )
 from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
 from skorchlike.training.context import Context
@@ -103,6 +105,7 @@ class Loop:
             raise
         finally:
             self.leave(on.on_exit, error)
+            error = None  # else its traceback and this frame keep one another alive
 
     def epoch(self) -> None:
         """Train, validate when it is due, close the epoch's record."""
@@ -150,7 +153,7 @@ class Loop:
         finally:
             self.forget_batch()
             self.leave(on.on_phase_exit, error)
-            ctx._training = False
+            ctx._training, error = False, None
 
     def train_batch(self, batch: Batch) -> None:
         """Run one training batch: the five actions and the stages around them."""
@@ -200,6 +203,7 @@ class Loop:
             ctx._can_skip = False
             if on.on_batch_exit:
                 self.leave(on.on_batch_exit, error)
+            error = None
 
     def valid_phase(self) -> None:
         """Run all validation batches without gradients and record loss and score."""
@@ -225,10 +229,11 @@ class Loop:
         finally:
             self.forget_batch()
             self.leave(on.on_phase_exit, error)
+            error = None
 
     def valid_batch(self, batch: Batch) -> None:
         """Run one validation batch: predict and get_loss, and the stages around them."""
-        ctx, on, do = self.ctx, self.on, self.do
+        on, do = self.on, self.do
         error: BaseException | None = None
         self.take(batch)
         try:
@@ -241,8 +246,7 @@ class Loop:
             if on.on_batch_valid_after_loss:
                 self.run(on.on_batch_valid_after_loss)
             self.record_loss(self.valid_loss, batch)
-            if self.score is not None:
-                self.score.update(ctx.y_pred, ctx.y, ctx.sample_weight)
+            self.update_score()
             if on.on_batch_valid_end:
                 self.run(on.on_batch_valid_end)
         except CancelBatchException as cut:
@@ -253,6 +257,7 @@ class Loop:
         finally:
             if on.on_batch_exit:
                 self.leave(on.on_batch_exit, error)
+            error = None
 
     # ------------------------------------------------------------------- calls
 
@@ -310,6 +315,21 @@ class Loop:
         running.add(loss, batch[4] if weight is None else weight.sum())
         return loss
 
+    def update_score(self) -> None:
+        """Add the batch to the score, if there is one and the outputs suit it."""
+        ctx, score = self.ctx, self.score
+        if score is None:
+            return
+        if score.suits(ctx.y_pred, ctx.y):
+            score.update(ctx.y_pred, ctx.y, ctx.sample_weight)
+            return
+        self.score = None
+        warnings.warn(
+            f"valid_{score.name} is left out: it cannot be told of the module's outputs. A "
+            "callback can ctx.log a score of its own.",
+            stacklevel=2,
+        )
+
     def record_training(self) -> None:
         """Put the mean training loss and the learning rate into the epoch's record."""
         ctx = self.ctx
@@ -337,6 +357,11 @@ class Loop:
                 state = callback.state_dict()
             except Exception as error:
                 note = f"Raised by state_dict() of the callback {name!r}."
+                if isinstance(error, CancelException) and interrupt is None:
+                    raise StageError(
+                        f"{type(error).__name__} has no meaning in state_dict(), where the "
+                        f"callback {name!r} raised it."
+                    ) from error
                 if interrupt is None:
                     error.add_note(note)
                     raise

@@ -15,6 +15,21 @@ INDICATOR_CRITERIA = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
 """Criteria that want one number an output (0 or 1) instead of a label a row."""
 
 
+ELEMENTWISE_CRITERIA = (
+    nn.BCELoss,
+    nn.GaussianNLLLoss,
+    nn.HingeEmbeddingLoss,
+    nn.HuberLoss,
+    nn.KLDivLoss,
+    nn.L1Loss,
+    nn.MSELoss,
+    nn.PoissonNLLLoss,
+    nn.SmoothL1Loss,
+    nn.SoftMarginLoss,
+)
+"""Criteria of numbers: labels would only broadcast against their outputs."""
+
+
 class LossFunction:
     """Compute the loss of a batch by a criterion.
 
@@ -32,6 +47,12 @@ class LossFunction:
         self.unreduced: nn.Module | None = None
         if n_classes is None:
             self.match = self._match_values
+        elif isinstance(criterion, ELEMENTWISE_CRITERIA):
+            raise ParameterError(
+                f"The `criterion` {type(criterion).__name__} compares numbers, and the target has "
+                "labels: they would only broadcast. Use 'cross_entropy', or 'bce_with_logits' for "
+                "one number a class."
+            )
         elif isinstance(criterion, INDICATOR_CRITERIA):
             self.match = self._match_indicators
         else:
@@ -81,7 +102,11 @@ class LossFunction:
             )
 
     def _match_indicators(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        if y_pred.numel() == y.numel() and (self.n_classes or 0) <= 2:
+        n = len(y)
+        if y.is_floating_point() and y.shape == y_pred.shape:
+            return y  # a callback gave one number an output already
+        single = y_pred.shape in ((n,), (n, 1)) or (n == 1 and y_pred.ndim == 0)
+        if single and (self.n_classes or 0) <= 2:
             return y.view_as(y_pred).to(y_pred.dtype)
         if y_pred.shape != (len(y), self.n_classes):
             one = " or (n, 1)" if self.n_classes == 2 else ""
@@ -125,10 +150,11 @@ class LossFunction:
 
         Equal weights must train as none.
         """
-        if isinstance(self.criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
-            weight = weight * (target != self.criterion.ignore_index)
-            if self.criterion.weight is not None:
-                weight = weight * self.criterion.weight[target]
+        criterion = self.criterion
+        if isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)) and target.dtype == torch.int64:
+            weight = weight * (target != criterion.ignore_index)
+            if criterion.weight is not None:
+                weight = weight * criterion.weight[target]
         return weight.sum()
 
 

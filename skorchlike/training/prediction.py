@@ -67,4 +67,5 @@ def predict_batches(
     finally:
         run_exits(on.on_predict_exit, ctx, error, "")
         ctx._kill()
+        error = None  # else its traceback and this frame keep one another alive
     return outputs

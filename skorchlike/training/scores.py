@@ -17,6 +17,9 @@ class Score(Protocol):
     def reset(self) -> None:
         """Forget all batches."""
 
+    def suits(self, y_pred: Any, y: Any) -> bool:
+        """Whether the score can be told of such outputs and targets."""
+
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch; nothing is fetched from the device."""
 
@@ -49,6 +52,11 @@ class Accuracy:
         self.sums: list[Tensor] = []
         self.n_rows = 0
 
+    def suits(self, y_pred: Any, y: Any) -> bool:
+        """Whether there is an output of one or two dimensions, and a label a row."""
+        output = main_output(y_pred)
+        return isinstance(output, Tensor) and output.ndim in (1, 2) and len(output) == len(y)
+
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch."""
         right = self.decide(main_output(y_pred)) == y
@@ -79,6 +87,11 @@ class R2:
         self.sums: list[Tensor] = []
         self.origin: Tensor | None = None
         self.n_rows = 0
+
+    def suits(self, y_pred: Any, y: Any) -> bool:
+        """Whether there is one output a target."""
+        output = main_output(y_pred)
+        return isinstance(output, Tensor) and output.numel() == y.numel()
 
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch; sums in float64, from a row of the data as origin."""
