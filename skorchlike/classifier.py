@@ -59,7 +59,8 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         the shares of the classes being kept. Not used when
         ``X_val`` is given to `fit`.
     valid_every : int, default=1
-        Validate after every so many epochs, and after the last.
+        Validate after every so many epochs, and after the last (that of ``max_epochs``, or
+        one in which a callback has set ``ctx.terminate`` before validation).
     callbacks : dict or list, default=None
         ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and registered
         names. `fit` uses clones. ``callbacks__name__parameter=value`` sets a parameter
@@ -164,7 +165,13 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
                 "labels a row are not supported yet."
             )
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except TypeError as error:
+            raise ParameterError(
+                f"{name} has labels of several types, which cannot be sorted: {error}. Make "
+                "them all numbers or all strings."
+            ) from error
         return y
 
     def _encode_target(
@@ -173,13 +180,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         y = self._check_labels(y, name)
         if learn:
             known = y if classes is None else self._check_labels(classes, "classes")
-            try:
-                self.classes_ = np.unique(known)
-            except TypeError as error:
-                raise ParameterError(
-                    f"{name} has labels of several types, which cannot be sorted: {error}. Make "
-                    "them all numbers or all strings."
-                ) from error
+            self.classes_ = np.unique(known)
         codes = np.searchsorted(self.classes_, y)
         codes = np.minimum(codes, len(self.classes_) - 1)
         unseen = self.classes_[codes] != y

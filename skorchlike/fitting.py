@@ -146,6 +146,7 @@ def fit_model(
             return fit.model(loop.states), interrupt
         finally:
             ctx._kill()
+            interrupt = None  # its traceback would keep this frame alive, and that the data
 
 
 def _run(loop: Loop) -> KeyboardInterrupt | None:

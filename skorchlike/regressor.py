@@ -50,7 +50,8 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         Share of the rows that is held out for validation. Not used when
         ``X_val`` is given to `fit`.
     valid_every : int, default=1
-        Validate after every so many epochs, and after the last.
+        Validate after every so many epochs, and after the last (that of ``max_epochs``, or
+        one in which a callback has set ``ctx.terminate`` before validation).
     callbacks : dict or list, default=None
         ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and registered
         names. `fit` uses clones. ``callbacks__name__parameter=value`` sets a parameter

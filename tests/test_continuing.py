@@ -412,3 +412,62 @@ def test_interrupted_fit_can_go_on():
     est.set_params(max_epochs=2).fit(X, Y)
     assert bits(est) == bits(net().fit(X, Y))
     assert est.model_.stop_reason_ == "completed"
+
+
+def weights_of_classes(first):
+    return torch.tensor([first, *[1.0] * 9], dtype=torch.float64)
+
+
+def test_new_class_weights_act_in_the_fit_that_goes_on():
+    params = {"max_epochs": 2, "random_state": 0, "warm_start": True, "batch_size": -1}
+    net = NeuralNetClassifier(criterion__weight=weights_of_classes(1.0), **params).fit(X, Y)
+    before = copy.deepcopy(net.model_.module_)
+    net.set_params(criterion__weight=weights_of_classes(50.0), max_epochs=1).fit(X, Y)
+    assert net.model_.criterion_.weight[0] == 50.0
+    logits = before(torch.from_numpy(X))
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(Y), weight=weights_of_classes(50.0))
+    assert net.loss_curve_[-1] == pytest.approx(loss.item(), rel=1e-9)
+    net.set_params(criterion__weight=None).fit(X, Y)
+    assert net.model_.criterion_.weight is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"module__dropout": 0.9},
+        {"module__activation": "tanh"},
+        {"module": nn.Linear(64, 10, dtype=torch.float64)},
+    ],
+)
+def test_changed_arguments_of_the_module_are_an_error_also_where_the_shapes_agree(change):
+    net = NeuralNetClassifier(max_epochs=1, warm_start=True, random_state=0).fit(X, Y)
+    model = net.model_
+    with pytest.raises(ParameterError, match=r"`module.* has changed.*warm_start=False"):
+        net.set_params(**change).fit(X, Y)
+    assert net.model_ is model
+
+
+def test_lazy_layers_that_have_buffers_alone_can_go_on():
+    class Lazy(nn.Module):
+        def __init__(self, n_features_in, n_outputs):
+            super().__init__()
+            self.norm = nn.LazyBatchNorm1d(affine=False)
+            self.head = nn.Linear(n_features_in, n_outputs)
+
+        def forward(self, X):
+            return self.head(self.norm(X))
+
+    net = NeuralNetClassifier(Lazy, max_epochs=1, warm_start=True).fit(X, Y)
+    assert net.fit(X, Y).n_iter_ == 2
+
+
+def test_a_long_stream_costs_no_more_a_call():
+    net = NeuralNetClassifier(max_epochs=1, module__hidden_layer_sizes=(2,), random_state=0)
+    net.partial_fit(X, Y)
+    first = net.model_.history_[0]
+    for _ in range(3):
+        net.partial_fit(X, Y)
+    # each call holds copies of the records, and nothing that grows with their depth
+    assert net.model_.history_[0] == first
+    assert net.model_.history_[0] is not first
+    assert [record["epoch"] for record in net.model_.history_] == [1, 2, 3, 4]

@@ -573,3 +573,48 @@ def test_any_sequence_of_set_params_gives_what_the_rules_say_and_what_a_clone_ha
 )
 def test_snake_case(name, expected):
     assert snake_case(name) == expected
+
+
+class Mixin:
+    """A class that knows nothing of estimators and forwards what it does not know."""
+
+    def __init__(self, *, extra=1, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = extra
+
+
+class WithMixin(Mixin, NeuralNetClassifier):
+    pass
+
+
+class OverMixin(Mixin, NeuralNetClassifier):
+    def __init__(self, own=1, **kwargs):
+        super().__init__(**kwargs)
+        self.own = own
+
+
+@pytest.mark.parametrize("cls", [WithMixin, OverMixin])
+def test_parameters_of_a_mixin_and_of_the_estimator_are_all_seen(cls):
+    mixin_signature = inspect.signature(Mixin.__init__)
+    net = cls(extra=3, lr=0.5, max_epochs=7, module__dropout=0.1)
+    copied = clone(net)
+    assert (copied.extra, copied.lr, copied.max_epochs) == (3, 0.5, 7)
+    assert copied.get_params()["module__dropout"] == 0.1
+    assert copied.set_params(lr=0.1, extra=4).lr == 0.1
+    assert {"extra", "lr", "predict_nonlinearity"} <= set(net.get_params(deep=False))
+    assert inspect.signature(Mixin.__init__) == mixin_signature
+    net.set_params(max_epochs=1, lr=0.01).fit(X, Y)
+
+
+def test_arguments_without_a_name_are_refused_when_the_class_is_made():
+    with pytest.raises(TypeError, match=r"Bad.__init__ must name its parameters"):
+
+        class Bad(NeuralNetClassifier):
+            def __init__(self, *args, momentum=0.9, **kwargs):
+                super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["do_stp", "on_batch_end"])
+def test_an_estimator_with_a_misspelt_action_or_a_stage_is_refused(name):
+    with pytest.raises(TypeError, match=name):
+        type("Bad", (NeuralNetClassifier,), {name: lambda self, ctx: None})
