@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
 from skorchlike.estimator import BaseNeuralNet
-from skorchlike.exceptions import ParameterError
+from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import INDICATOR_CRITERIA, Accuracy, LossFunction, as_numpy
 
 NONLINEARITIES = {
@@ -292,8 +292,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ndarray of shape (n_samples,)
             Labels, as in `y`.
         """
-        outputs = self._outputs(X)
-        return self.classes_[as_numpy(self._decide(outputs))]
+        return self._respond(self._outputs(X), "predict")
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities.
@@ -317,20 +316,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ParameterError
             If no nonlinearity is known for the criterion.
         """
-        outputs = self._outputs(X)
-        if outputs.dtype in (torch.float16, torch.bfloat16):
-            outputs = outputs.float()
-        nonlinearity = self._nonlinearity()
-        if nonlinearity is torch.sigmoid and outputs.ndim == 2 and outputs.shape[1] > 1:
-            # one against the rest, each over their sum; so it holds where all are tiny
-            outputs, nonlinearity = nn.functional.logsigmoid(outputs), NONLINEARITIES["softmax"]
-        probabilities = nonlinearity(outputs)
-        if probabilities.ndim == 1 or probabilities.shape[1] == 1:
-            column = probabilities.reshape(-1, 1)
-            if len(self.classes_) == 1:
-                return np.ones((len(column), 1), dtype=as_numpy(column).dtype)
-            probabilities = torch.cat([1 - column, column], dim=1)
-        return as_numpy(probabilities)
+        return self._respond(self._outputs(X), "predict_proba")
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.
@@ -346,24 +332,54 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
             Logits; for two classes one number, positive for ``classes_[1]``: the output
             itself, or of two outputs the logarithm of the odds.
         """
-        outputs = self._outputs(X)
+        return self._respond(self._outputs(X), "decision_function")
+
+    def _respond(
+        self, outputs: torch.Tensor, method: str, criterion: nn.Module | None = None
+    ) -> np.ndarray:
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
+        if method == "predict":
+            return self.classes_[as_numpy(self._decide(outputs))]
+        nonlinearity = self._nonlinearity(criterion or self.model_.criterion_)
+        respond = {"predict_proba": self._probabilities, "decision_function": self._logits}
+        if method not in respond:
+            raise ParameterError(
+                f"{type(self).__name__} has no method {method!r}."
+                f"{did_you_mean(method, ['predict', *respond])}"
+            )
+        return respond[method](outputs, nonlinearity)
+
+    def _decode_target(self, y: torch.Tensor) -> np.ndarray:
+        return self.classes_[as_numpy(y)]
+
+    def _probabilities(self, outputs: torch.Tensor, nonlinearity: Any) -> np.ndarray:
+        if nonlinearity is torch.sigmoid and outputs.ndim == 2 and outputs.shape[1] > 1:
+            # one against the rest, each over their sum; so it holds where all are tiny
+            outputs, nonlinearity = nn.functional.logsigmoid(outputs), NONLINEARITIES["softmax"]
+        probabilities = nonlinearity(outputs)
+        if probabilities.ndim == 1 or probabilities.shape[1] == 1:
+            column = probabilities.reshape(-1, 1)
+            if len(self.classes_) == 1:
+                return np.ones((len(column), 1), dtype=as_numpy(column).dtype)
+            probabilities = torch.cat([1 - column, column], dim=1)
+        return as_numpy(probabilities)
+
+    def _logits(self, outputs: torch.Tensor, nonlinearity: Any) -> np.ndarray:
         if len(self.classes_) == 2:
             if outputs.ndim == 2 and outputs.shape[1] == 2:
-                if self._nonlinearity() is torch.sigmoid:
+                if nonlinearity is torch.sigmoid:
                     outputs = nn.functional.logsigmoid(outputs)
                 outputs = outputs[:, 1] - outputs[:, 0]
             outputs = outputs.reshape(-1)
         return as_numpy(outputs)
 
-    def _nonlinearity(self) -> Any:
+    def _nonlinearity(self, criterion: nn.Module) -> Any:
         said = self.predict_nonlinearity
         if callable(said):
             return said
         if said != "auto":
             return NONLINEARITIES[said]
-        criterion = self.model_.criterion_
         if isinstance(criterion, nn.CrossEntropyLoss):
             return NONLINEARITIES["softmax"]
         if isinstance(criterion, INDICATOR_CRITERIA):

@@ -135,6 +135,16 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Return what computes the loss of a batch."""
 
     @abstractmethod
+    def _respond(
+        self, outputs: torch.Tensor, method: str, criterion: torch.nn.Module | None = None
+    ) -> np.ndarray:
+        """Return what a method such as ``"predict"`` makes of the module's outputs."""
+
+    @abstractmethod
+    def _decode_target(self, y: torch.Tensor) -> np.ndarray:
+        """Return targets of the loss as the user gives them."""
+
+    @abstractmethod
     def _make_score(self) -> Any:
         """Return the score that stands beside the validation loss."""
 

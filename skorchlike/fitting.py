@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 from torch import nn
 
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
-from skorchlike.data.arrays import input_batches, torch_dtype
+from skorchlike.data.arrays import ArrayBatches, input_batches, torch_dtype
 from skorchlike.data.batches import (
     Batching,
     FitData,
@@ -25,13 +28,12 @@ from skorchlike.data.checks import as_numpy, check_lengths, check_weight, check_
 from skorchlike.exceptions import ParameterError, warn_continued
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
+from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.components import (
-    build_callbacks,
     build_criterion,
     build_module,
     build_optimizer,
     follows_input_dtype,
-    named_callbacks,
     optimizer_options,
 )
 from skorchlike.params.continuing import (
@@ -136,13 +138,14 @@ def fit_model(
             callbacks["sklearn__callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
         callbacks = in_order(callbacks)
         score = None if valid is None else estimator._make_score()
-        ctx = fit.open_context(callbacks, n_epochs, train.n_batches, score, continued)
+        ctx = fit.open_context(callbacks, n_epochs, train, score, continued)
         if before:
             restore_rng(before["rng"], generator)
         try:
             loop = Loop(ctx, train, valid, score, estimator.valid_every, _states(callbacks, before))
             interrupt = _run(loop)
             parts.module.eval()
+            _warn_diverged(ctx.history)
             return fit.model(loop.states), interrupt
         finally:
             ctx._kill()
@@ -156,6 +159,19 @@ def _run(loop: Loop) -> KeyboardInterrupt | None:
     except KeyboardInterrupt as interrupt:
         return interrupt
     return None
+
+
+def _warn_diverged(history: list[dict[str, Any]]) -> None:
+    """Warn where the last training loss is infinite or NaN: nothing else would tell."""
+    loss = history[-1].get("train_loss", 0.0) if history else 0.0
+    if not math.isfinite(loss):
+        warnings.warn(
+            f"The training loss of epoch {history[-1]['epoch']}, the last, is {loss}: the fit has "
+            "diverged. Use a smaller lr or scale the inputs (and targets); "
+            "callbacks=['nan_guard'] stops where it begins and says in which layer.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
 
 class Fit:
@@ -182,7 +198,7 @@ class Fit:
         self,
         callbacks: Mapping[str, Any],
         n_epochs: int,
-        n_batches: int,
+        train: ArrayBatches,
         score: Any,
         continued: TrainedModel | None,
     ) -> Context:
@@ -198,13 +214,14 @@ class Fit:
             loss_function=self.estimator._make_loss(parts.criterion),
             callbacks=callbacks,
             max_epochs=epoch + n_epochs,
-            n_updates=n_epochs * n_batches,
+            n_updates=_n_updates(callbacks, n_epochs, train.n_batches),
             columns=_columns(callbacks, score),
             history=[] if continued is None else [dict(record) for record in continued.history_],
             epoch=epoch,
             global_step=0 if continued is None else continued.continuation_["global_step"],
             fitted_estimator=self.view,
             snapshot=self.snapshot,
+            train_inputs=train.inputs,
         )
         return self.ctx
 
@@ -341,12 +358,21 @@ def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
                 "Give it another: fit(..., callbacks={'name': callback})."
             )
         callbacks[name] = callback
+    for callback in callbacks.values():
+        callback._validate_params()
     if estimator.verbose and not any(isinstance(c, PrintLog) for c in callbacks.values()):
         name = "print_log"
         while name in callbacks:
             name += "_"
         callbacks[name] = PrintLog()
     return callbacks
+
+
+def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int) -> int:
+    """Return the optimizer steps of a fit, as far as callbacks leave them."""
+    for callback in callbacks.values():
+        n_epochs, n_batches = callback.plan(n_epochs, n_batches)
+    return n_epochs * n_batches
 
 
 def _columns(callbacks: Mapping[str, Any], score: Any) -> tuple[str, ...]:

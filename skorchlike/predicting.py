@@ -11,7 +11,7 @@ from skorchlike.data.arrays import input_batches
 from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
-from skorchlike.params.components import build_callbacks, named_callbacks
+from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.continuing import class_name
 from skorchlike.params.routing import is_dropped
 from skorchlike.training.calls import acts_in_predict, in_order, uses_stage

@@ -226,10 +226,19 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, with one dimension if `y` had one, in the module's dtype.
         """
-        outputs = self._outputs(X)
+        return self._respond(self._outputs(X), "predict")
+
+    def _respond(
+        self, outputs: torch.Tensor, method: str, criterion: nn.Module | None = None
+    ) -> np.ndarray:
+        if method != "predict":
+            raise ParameterError(f"{type(self).__name__} has no method {method!r}, only 'predict'.")
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
-        predictions = as_numpy(outputs)
+        return self._decode_target(outputs)
+
+    def _decode_target(self, y: torch.Tensor) -> np.ndarray:
+        predictions = as_numpy(y)
         if self._target_ndim == 1:
             return predictions.reshape(len(predictions), -1)[:, 0]
         return predictions.reshape(len(predictions), -1)

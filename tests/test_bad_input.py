@@ -373,7 +373,7 @@ def stopping(id, *pieces, valid=True, **params):
     return case(
         f"early-stopping-{id}",
         lambda: fit(callbacks=[EarlyStopping(**params)], fit_params=data),
-        ParameterError,
+        ValueError,
         "EarlyStopping",
         *pieces,
     )

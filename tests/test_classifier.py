@@ -328,7 +328,8 @@ def test_dtype_said_wins(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_predicts_in_float32(dtype):
-    est = fit(dtype=dtype, max_epochs=5)
+    # adam's eps underflows in float16, and its steps then divide by zero
+    est = fit(dtype=dtype, max_epochs=5, optimizer="sgd")
     assert est.predict_proba(X).dtype == np.float32
     assert est.decision_function(X).dtype == np.float32
     assert est.predict(X).shape == (150,)

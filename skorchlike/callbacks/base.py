@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,7 +40,11 @@ class Callback(RoutedParams):
         without it.
     logs : tuple of str, default=()
         Names of the history columns that it adds by ``ctx.log``. Only named columns can
-        be monitored by other callbacks.
+        be monitored by other callbacks. May be a property.
+    changes_gradients : bool, default=False
+        Whether it reads or changes gradients and so needs them whole (the accumulation
+        complete, no scaling of mixed precision left in them), which they are from
+        ``on_before_step`` on. `explain` warns where that does not hold.
 
     Raises
     ------
@@ -75,6 +80,8 @@ class Callback(RoutedParams):
     order: ClassVar[float] = 0
     passive: ClassVar[bool] = False
     logs: ClassVar[tuple[str, ...]] = ()
+    changes_gradients: ClassVar[bool] = False
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,8 +100,84 @@ class Callback(RoutedParams):
             A copy of what ``state_dict`` returned.
         """
 
-    state_dict.is_no_op = True  # type: ignore[attr-defined]
-    load_state_dict.is_no_op = True  # type: ignore[attr-defined]
+    def plan(self, n_epochs: int, n_updates: int) -> tuple[int, int]:
+        """Return how much training is left of a fit by what this callback leaves out.
+
+        Asked once, before the fit begins, in the order in which the callbacks run.
+        ``ctx.n_updates`` is the product that the last one leaves.
+
+        Parameters
+        ----------
+        n_epochs : int
+            Epochs that will be trained.
+        n_updates : int
+            Optimizer steps an epoch.
+
+        Returns
+        -------
+        n_epochs, n_updates : int
+            The same with this callback. Accumulation over two batches halves the second.
+        """
+        return n_epochs, n_updates
+
+    def wrap_call(
+        self, owner: str, place: str, call: Callable[[Context], None]
+    ) -> Callable[[Context], None]:
+        """Return what the loop calls in the place of a callback's stage or an action.
+
+        Asked once a fit for every call of every stage and action, before ``on_begin``.
+        For measuring: what is returned must do what `call` does.
+
+        Parameters
+        ----------
+        owner : str
+            The name of the callback that is called, or ``"estimator"`` for an action of
+            the estimator.
+        place : str
+            The stage, or the method of the action, such as ``"do_backward"``.
+        call : callable
+            Takes the context.
+        """
+        return call
+
+    def advise(self, setup: Setup) -> list[str]:
+        """Return what looks wrong about this callback among the others, a sentence each.
+
+        Asked by `explain`, before a fit.
+
+        Parameters
+        ----------
+        setup : Setup
+            The callbacks in their order, the columns of the history, the epochs.
+        """
+        return []
+
+    _method: Any
+    for _method in (state_dict, load_state_dict, plan, wrap_call, advise):
+        _method.is_no_op = True
+    del _method
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is known of a fit before it begins: what `Callback.advise` goes by.
+
+    Attributes
+    ----------
+    name : str
+        The name under which the callback that is asked stands.
+    callbacks : dict
+        Name → callback, in the order in which they run.
+    columns : tuple of str
+        Names of the history columns that the fit can have.
+    max_epochs : int
+        Epochs of the fit.
+    """
+
+    name: str
+    callbacks: dict[str, Callback]
+    columns: tuple[str, ...]
+    max_epochs: int
 
 
 def _no_op(name: str, meaning: str) -> Callable[[Any, Context], None]:
@@ -153,7 +236,9 @@ def _check_attributes(cls: type[Callback]) -> None:
     order, logs = vars(cls).get("order", 0), vars(cls).get("logs", ())
     if not isinstance(order, property) and (not isinstance(order, Real) or order != order):
         raise CallbackDefinitionError(f"{cls.__name__}.order must be a number. Got {order!r}.")
-    if isinstance(logs, str) or not all(isinstance(name, str) for name in logs):
+    if not isinstance(logs, property) and (
+        isinstance(logs, str) or not all(isinstance(name, str) for name in logs)
+    ):
         raise CallbackDefinitionError(
             f"{cls.__name__}.logs must be a tuple of column names. Got {logs!r}."
         )

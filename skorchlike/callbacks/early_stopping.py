@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
+from skorchlike.callbacks.monitoring import check_monitor, direction
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import ParameterError, did_you_mean
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
-
-LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "deviance", "perplexity", "duration")
-HIGHER_IS_BETTER = ("accuracy", "score", "r2", "auc", "f1", "precision", "recall", "ap")
 
 
 @register_callback("early_stopping")
@@ -67,6 +66,13 @@ class EarlyStopping(Callback):
     """
 
     order = 100
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "monitor": [str],
+        "patience": [Interval(Integral, 0, None, closed="left")],
+        "min_delta": [Interval(Real, 0, None, closed="left")],
+        "mode": [StrOptions({"auto", "min", "max"})],
+        "restore_best": ["boolean"],
+    }
 
     # what there is when the fit ends before on_begin
     best_score: float | None = None
@@ -89,21 +95,9 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_begin(self, ctx: Context) -> None:
-        """Check the arguments against the columns that this fit will have."""
-        self._check_arguments()
-        if self.monitor not in ctx.columns:
-            if self.monitor.startswith("valid_") and "valid_loss" not in ctx.columns:
-                raise ParameterError(
-                    f"EarlyStopping monitors {self.monitor!r}, and this fit has no validation "
-                    "data. Set validation_fraction=0.1, pass X_val and y_val to fit, or "
-                    "monitor 'train_loss'."
-                )
-            raise ParameterError(
-                f"EarlyStopping monitors {self.monitor!r}, which nothing in this fit records."
-                f"{did_you_mean(self.monitor, ctx.columns)} A callback that records a column "
-                "names it in its attribute `logs`."
-            )
-        self.sign = 1 if self._direction() == "min" else -1
+        """Check the column against those that this fit will have."""
+        check_monitor("EarlyStopping", self.monitor, ctx.columns)
+        self.sign = 1 if direction("EarlyStopping", self.monitor, self.mode) == "min" else -1
         self.best_score = self.best_epoch = self.best_weights = None
         self.n_bad = 0
 
@@ -147,39 +141,6 @@ class EarlyStopping(Callback):
         """Go on from an earlier fit."""
         for name, value in state.items():
             setattr(self, name, value)
-
-    def _check_arguments(self) -> None:
-        wanted: dict[str, tuple[bool, str]] = {
-            "monitor": (isinstance(self.monitor, str), "the name of a history column"),
-            "patience": (
-                isinstance(self.patience, Integral) and self.patience >= 0,
-                "an integer of at least 0",
-            ),
-            "min_delta": (
-                isinstance(self.min_delta, Real) and self.min_delta >= 0,
-                "a number of at least 0",
-            ),
-            "mode": (self.mode in ("auto", "min", "max"), "'auto', 'min' or 'max'"),
-        }
-        for name, (good, what) in wanted.items():
-            if not good:
-                raise ParameterError(
-                    f"The `{name}` parameter of EarlyStopping must be {what}. "
-                    f"Got {getattr(self, name)!r}."
-                )
-
-    def _direction(self) -> str:
-        if self.mode != "auto":
-            return self.mode
-        words = self.monitor.lower().split("_")
-        lower = any(word in LOWER_IS_BETTER for word in words)
-        higher = any(word in HIGHER_IS_BETTER for word in words)
-        if lower == higher:
-            raise ParameterError(
-                f"EarlyStopping cannot tell whether lower or higher is better for "
-                f"{self.monitor!r}. Set mode='min' or mode='max'."
-            )
-        return "min" if lower else "max"
 
 
 def _weights(ctx: Context) -> dict[str, Any]:

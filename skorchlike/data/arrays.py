@@ -142,6 +142,13 @@ class ArrayBatches:
                 n_left -= size
                 offset += size
 
+    def inputs(self) -> Iterator[Tensor]:
+        """Yield copies of the inputs in the order of the data, without random numbers."""
+        n = len(self.X)
+        rows = torch.arange(n, device=self.X.device) if self.rows is None else self.rows
+        for index in rows.split(self.batch_size):
+            yield self.X.index_select(0, index)
+
     def _order(self) -> Tensor:
         device = self.X.device
         if self.generator is None:

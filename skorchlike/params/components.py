@@ -1,23 +1,20 @@
-"""Module, criterion, optimizer and callbacks, built from what was said."""
+"""Module, criterion and optimizer, built from what was said."""
 
 from __future__ import annotations
 
 import copy
 import fnmatch
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from sklearn.base import clone
 from torch import nn
 
-from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import get_callback
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.modules import MODULES
-from skorchlike.params.routing import beneath, is_dropped, snake_case
+from skorchlike.params.calling import call, check_options, name_of, parameters_of, short
+from skorchlike.params.routing import snake_case
 
 # ------------------------------------------------------------------ by name
 
@@ -64,55 +61,6 @@ def named(component: str, spec: Any) -> Any:
     return names[spec.lower()]
 
 
-# ------------------------------------------------------------------ calling
-
-
-def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a constructor; none can be told of some built-in types."""
-    try:
-        return dict(inspect.signature(make).parameters)
-    except ValueError:
-        return {}
-
-
-def _check_options(
-    component: str,
-    make: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    options: Mapping[str, Any],
-) -> None:
-    """Refuse options that the constructor has not, and name those that it misses."""
-    kinds = {p.kind for p in parameters.values()}
-    named = {
-        name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    }
-    for name in options:
-        if name not in named and inspect.Parameter.VAR_KEYWORD not in kinds:
-            raise ParameterError(
-                f"Unknown parameter '{component}__{name}': {_name_of(make)} has no parameter "
-                f"{name!r}.{did_you_mean(name, named)}"
-            )
-    missing = [n for n, p in named.items() if p.default is p.empty and n not in options]
-    if missing:
-        raise ParameterError(
-            f"{_name_of(make)} needs {', '.join(map(repr, missing))}. Say it as "
-            f"{component}__{missing[0]}=..."
-        )
-
-
-def _call(component: str, make: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    try:
-        return make(*args, **options)
-    except Exception as error:
-        said = ", ".join(f"{k}={v!r}" for k, v in options.items())
-        error.add_note(f"Raised while building the {component} {_name_of(make)}({said}).")
-        raise
-
-
-def _name_of(make: Any) -> str:
-    return getattr(make, "__name__", None) or type(make).__name__
-
-
 def _refuse_options(component: str, spec: Any, said: Mapping[str, Any]) -> None:
     if said:
         name = next(iter(said))
@@ -153,14 +101,14 @@ def build_module(spec: Any, said: Mapping[str, Any], sizes: Mapping[str, int]) -
             "The `module` parameter must be a torch.nn.Module class, instance or registered "
             f"name. Got {spec!r}."
         )
-    parameters = _parameters(spec)
+    parameters = parameters_of(spec)
     options = {name: size for name, size in sizes.items() if name in parameters}
     options.update(said)
-    _check_options("module", spec, parameters, options)
-    module = _call("module", spec, **options)
+    check_options("module", spec, parameters, options)
+    module = call("module", spec, **options)
     if not isinstance(module, nn.Module):
         raise ParameterError(
-            f"The `module` parameter must give a torch.nn.Module. {_name_of(spec)} gave a "
+            f"The `module` parameter must give a torch.nn.Module. {name_of(spec)} gave a "
             f"{type(module).__name__}."
         )
     return module
@@ -185,8 +133,8 @@ def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
             "The `criterion` parameter must be a torch.nn.Module class, instance or registered "
             f"name, such as torch.nn.MSELoss or 'mse'. Got {spec!r}."
         )
-    _check_options("criterion", spec, _parameters(spec), said)
-    return _call("criterion", spec, **said)
+    check_options("criterion", spec, parameters_of(spec), said)
+    return call("criterion", spec, **said)
 
 
 # ---------------------------------------------------------------- optimizer
@@ -200,15 +148,15 @@ def optimizer_options(spec: Any, lr: float, said: Mapping[str, Any]) -> tuple[ty
         bound = isinstance(spec, torch.optim.Optimizer)
         raise ParameterError(
             "The `optimizer` parameter must be a torch.optim.Optimizer class or registered "
-            f"name, such as torch.optim.SGD or 'sgd'. Got {_short(spec)}"
+            f"name, such as torch.optim.SGD or 'sgd'. Got {short(spec)}"
             f"{', an instance, which is bound to other parameters' if bound else ''}."
         )
-    parameters = _parameters(spec)
+    parameters = parameters_of(spec)
     parameters.pop(next(iter(parameters)))  # the parameters to train, which fit gives
     options = {"lr": lr} if "lr" in parameters else {}
     options.update(said)
     checked = {name: value for name, value in options.items() if name != "param_groups"}
-    _check_options("optimizer", spec, parameters, checked)
+    check_options("optimizer", spec, parameters, checked)
     return spec, options
 
 
@@ -219,7 +167,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over named parameters, in groups where they were said."""
     options = dict(options)
-    valid = [*_parameters(cls)][1:]
+    valid = [*parameters_of(cls)][1:]
     groups = _param_groups(options.pop("param_groups", None), parameters, valid)
     if not parameters:
         raise ParameterError("The `module` has no parameters, so there is nothing to train.")
@@ -227,7 +175,7 @@ def build_optimizer(
     if "fused" in valid and not choices & set(options) and _can_fuse(parameters):
         # one kernel for all parameters: a third of the cost of the for-loop
         options["fused"] = True
-    return _call("optimizer", cls, groups, **options)
+    return call("optimizer", cls, groups, **options)
 
 
 def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:
@@ -269,133 +217,3 @@ def _param_groups(
     if left:
         groups.append({"params": list(left.values())})
     return groups
-
-
-# ---------------------------------------------------------------- callbacks
-
-
-def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return name → callback of what ``callbacks`` says; dropped ones as None.
-
-    Parameters
-    ----------
-    callbacks : None, dict or list
-        ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and
-        registered names.
-    said : mapping, optional
-        Replacements, from ``callbacks__name=...``, by name.
-
-    Returns
-    -------
-    dict
-        The user's own objects, not copies.
-
-    Raises
-    ------
-    ParameterError
-        If it is something else, or a name stands twice.
-    """
-    named: dict[str, Any] = {}
-    for name, callback in _pairs(callbacks):
-        callback = _one_callback(name, callback)
-        if name is None:
-            name = snake_case(type(callback).__name__)
-        if not isinstance(name, str) or not name or "__" in name:
-            raise ParameterError(
-                f"The name of a callback must be a non-empty string without '__'. Got {name!r}."
-            )
-        if name in named:
-            raise ParameterError(
-                f"The `callbacks` parameter has the name {name!r} twice. Give each its own: "
-                "callbacks={'first': ..., 'second': ...}."
-            )
-        named[name] = callback
-    for name, replaced in (said or {}).items():
-        if "__" not in name and name in named:
-            named[name] = None if is_dropped(replaced) else _one_callback(name, replaced)
-    return named
-
-
-def _pairs(callbacks: Any) -> list[tuple[Any, Any]]:
-    if callbacks is None:
-        return []
-    if isinstance(callbacks, Mapping):
-        return list(callbacks.items())
-    if not isinstance(callbacks, (list, tuple)):
-        raise ParameterError(
-            "The `callbacks` parameter must be a dict {name: callback}, a list of (name, "
-            "callback), or a list of callbacks and registered names. "
-            f"Got {_short(callbacks)}."
-        )
-    pairs: list[tuple[Any, Any]] = []
-    for item in callbacks:
-        if isinstance(item, tuple) and len(item) == 2:
-            pairs.append(item)
-        elif isinstance(item, str):
-            pairs.append((item, get_callback(item)))
-        else:
-            pairs.append((None, item))
-    return pairs
-
-
-def _one_callback(name: Any, callback: Any) -> Callback | None:
-    if is_dropped(callback) and name is not None:
-        return None
-    if isinstance(callback, str):
-        return get_callback(callback)
-    if isinstance(callback, Callback):
-        return callback
-    where = f"The callback {name!r}" if name is not None else "An entry of `callbacks`"
-    if isinstance(callback, type) and issubclass(callback, Callback):
-        raise ParameterError(
-            f"{where} is the class {callback.__name__}. Pass an instance: {callback.__name__}()."
-        )
-    if hasattr(callback, "on_fit_task_begin"):
-        raise ParameterError(
-            f"{where} is {type(callback).__name__}, a callback of scikit-learn's own protocol. "
-            "Give it to the estimator by set_callbacks(...)."
-        )
-    raise ParameterError(
-        f"{where} must be an instance of skorchlike.Callback or a registered name. "
-        f"Got {_short(callback)}."
-    )
-
-
-def build_callbacks(callbacks: Any, said: Mapping[str, Any]) -> dict[str, Callback]:
-    """Return clones of the callbacks, with the parameters said to them.
-
-    Parameters
-    ----------
-    callbacks : None, dict or list
-        As the estimator's ``callbacks``.
-    said : mapping
-        What was said to them: ``name`` replaces, ``name__parameter`` sets.
-
-    Returns
-    -------
-    dict
-        Name → callback that nobody else holds.
-    """
-    built = {}
-    originals = named_callbacks(callbacks, said)
-    for name in {key.partition("__")[0] for key in said}:
-        if name not in originals:
-            raise ParameterError(
-                f"The parameters 'callbacks__{name}...' name no callback."
-                f"{did_you_mean(name, originals)}"
-            )
-    for name, original in originals.items():
-        if original is None:
-            continue
-        callback = clone(original)
-        parameters = beneath(name, said)
-        if parameters:
-            callback.set_params(**parameters)
-        built[name] = callback
-    return built
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    text = text if len(text) < 80 else f"{text[:77]}..."
-    return f"{text} (a {type(value).__name__})"

@@ -9,6 +9,8 @@ from typing import Any
 from skorchlike.exceptions import CancelException, ParameterError, StageError
 from skorchlike.training.stages import ACTIONS, FIT_STAGES, PREDICT_STAGES, STAGES, TABLE
 
+Call = Callable[[Any], None]
+
 
 class Calls(tuple):
     """The callables of one stage or action, in the order in which they run.
@@ -71,6 +73,18 @@ def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:
     return ranked
 
 
+def wrapper(callbacks: Mapping[str, Any]) -> Callable[[str, str, Call], Call]:
+    """Return what puts the wrappers of the callbacks that have one around a call."""
+    wraps = [cb.wrap_call for cb in callbacks.values() if uses_stage(cb, "wrap_call")]
+
+    def wrap(owner: str, place: str, call: Call) -> Call:
+        for wrap_call in wraps:
+            call = wrap_call(owner, place, call)
+        return call
+
+    return wrap
+
+
 def resolve_stages(
     callbacks: Mapping[str, Any],
     states: Mapping[str, Any] | None = None,
@@ -93,13 +107,13 @@ def resolve_stages(
     namespace
         One `Calls` for each stage, by the stage's name.
     """
-    stages = SimpleNamespace()
+    stages, wrap = SimpleNamespace(), wrapper(callbacks)
     for stage in names:
         pairs = []
         for name, callback in callbacks.items():
             who = describe_callback(name, callback)
             if uses_stage(callback, stage):
-                pairs.append((who, getattr(callback, stage)))
+                pairs.append((who, wrap(name, stage, getattr(callback, stage))))
             if stage == "on_begin" and states and name in states:
                 pairs.append((f"{who}: load_state_dict", _loader(callback, states[name])))
         setattr(stages, stage, Calls(stage, pairs, STAGES[stage].cancels))
@@ -142,7 +156,9 @@ def resolve_action(
         who = describe_callback(found[0], provider)
     else:
         provider, who = estimator, f"the estimator ({type(estimator).__name__})"
-    return Calls(method, [(who, getattr(provider, method))], cancels)
+    owner = found[0] if found else "estimator"
+    call = wrapper(callbacks)(owner, method, getattr(provider, method))
+    return Calls(method, [(who, call)], cancels)
 
 
 def explain(error: BaseException, calls: Calls, call: Callable[..., Any], where: str) -> None:

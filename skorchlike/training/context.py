@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skorchlike.exceptions import DeadContextError, ParameterError, StageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 ASSIGNABLE = ("X", "y", "sample_weight", "y_pred", "loss", "terminate", "stop_reason")
@@ -87,6 +88,7 @@ class Context:
         "_snapshot",
         "_start",
         "_step",
+        "_train_inputs",
         "_training",
         "loss",
         "sample_weight",
@@ -132,6 +134,7 @@ class Context:
         global_step: int = 0,
         fitted_estimator: Callable[[], Any] | None = None,
         snapshot: Callable[[], dict[str, Any]] | None = None,
+        train_inputs: Callable[[], Iterator[torch.Tensor]] | None = None,
     ) -> None:
         self._estimator, self._module, self._device = estimator, module, device
         self._criterion, self._optimizer = criterion, optimizer
@@ -141,6 +144,7 @@ class Context:
         self._history = [] if history is None else history
         self._epoch, self._start, self._global_step = epoch, epoch, global_step
         self._fitted_estimator, self._snapshot = fitted_estimator, snapshot
+        self._train_inputs = train_inputs
         self._step, self._n_steps = 0, None
         self._training = self._skip = self._can_skip = False
         self._is_last_batch, self._index, self._last_loss = False, None, math.nan
@@ -163,6 +167,7 @@ class Context:
     columns = _Field("_columns", "Names of the history columns that this fit will have.")
     callbacks = _Field("_callbacks", "Name → callback, in the order in which they run.")
     n_updates = _Field("_n_updates", "Optimizer steps that this fit will take, or None.")
+    step_skipped = _Field("_skip", "Whether `skip_step` was called in this training batch.")
 
     @property
     def index(self) -> torch.Tensor:
@@ -182,6 +187,17 @@ class Context:
         if not isinstance(self._last_loss, float):
             self._last_loss = self._last_loss.item()
         return self._last_loss
+
+    @property
+    def loss_weight(self) -> float | torch.Tensor:
+        """What the batch's mean loss was divided by: its weight in a mean over batches.
+
+        The number of rows; with sample weights or class weights their sum, a tensor on
+        the device. 1 for a criterion with ``reduction="sum"``, whose losses add up.
+        """
+        if self._loss_function is None:
+            raise StageError("ctx.loss_weight is for fit; a prediction has no loss.")
+        return self._loss_function.weight(self.y, self.sample_weight)
 
     def log(self, name: str, value: Any) -> None:
         """Add a column to the record of the current epoch.
@@ -242,6 +258,83 @@ class Context:
                 "on_after_backward. It was called outside of that."
             )
         self._skip = True
+
+    def decode(self, outputs: torch.Tensor, method: str = "predict") -> np.ndarray:
+        """Return what the estimator's method makes of outputs of the module.
+
+        Parameters
+        ----------
+        outputs : torch.Tensor of shape (n, ...)
+            Outputs, such as ``ctx.y_pred``; without a graph, on any device.
+        method : {"predict", "predict_proba", "decision_function"}, default="predict"
+            The method of the estimator; a regressor has only ``"predict"``.
+
+        Returns
+        -------
+        ndarray
+            As the method returns it.
+
+        Raises
+        ------
+        ParameterError
+            If the estimator has no such method.
+        """
+        return self._estimator._respond(outputs, method, self._criterion)
+
+    def decode_target(self, y: torch.Tensor) -> np.ndarray:
+        """Return targets as the user gave them: labels instead of their numbers.
+
+        Parameters
+        ----------
+        y : torch.Tensor of shape (n,) or (n, n_outputs)
+            Targets, such as ``ctx.y``.
+
+        Returns
+        -------
+        ndarray
+            Labels, or numbers in the shape that the target had.
+        """
+        return self._estimator._decode_target(y)
+
+    def wrap(self, module: Any = None, optimizer: Any = None) -> None:
+        """Let the loop use a wrapper around the module or the optimizer.
+
+        From then on it stands in ``ctx.module`` or ``ctx.optimizer``. The wrapper must
+        train the very same parameters: the fitted model keeps the module without it.
+
+        Parameters
+        ----------
+        module : torch.nn.Module, optional
+            What is called in the module's place.
+        optimizer : object, optional
+            What has ``step``, ``zero_grad`` and ``param_groups`` in the optimizer's place.
+
+        Raises
+        ------
+        StageError
+            If it is called later than in ``on_begin``, or in predict.
+        """
+        if self._optimizer is None or self._epoch != self._start or self._step:
+            raise StageError("ctx.wrap(...) works in on_begin of a fit. It was called later.")
+        if module is not None:
+            self._module = module
+        if optimizer is not None:
+            self._optimizer = optimizer
+
+    def train_inputs(self) -> Iterator[torch.Tensor]:
+        """Yield the training inputs batch by batch, on the device, in the order of the data.
+
+        For a pass without training, such as one that measures statistics. It draws no
+        random numbers.
+
+        Yields
+        ------
+        torch.Tensor of shape (n, ...)
+            A copy of some rows of X.
+        """
+        if self._train_inputs is None:
+            raise StageError("ctx.train_inputs() is for fit; a prediction has no training data.")
+        return self._train_inputs()
 
     def fitted_estimator(self) -> Any:
         """Return a ready-to-predict view of the estimator as it is now.

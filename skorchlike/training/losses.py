@@ -15,6 +15,15 @@ INDICATOR_CRITERIA = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
 """Criteria that want one number an output (0 or 1) instead of a label a row."""
 
 
+LABEL_CRITERIA = (
+    nn.CrossEntropyLoss,
+    nn.MultiLabelMarginLoss,
+    nn.MultiMarginLoss,
+    nn.NLLLoss,
+)
+"""Criteria of labels: numbers would be taken for labels or probabilities."""
+
+
 ELEMENTWISE_CRITERIA = (
     nn.BCELoss,
     nn.GaussianNLLLoss,
@@ -45,6 +54,11 @@ class LossFunction:
         self.criterion = criterion
         self.n_classes = n_classes
         self.unreduced: nn.Module | None = None
+        if n_classes is None and isinstance(criterion, LABEL_CRITERIA):
+            raise ParameterError(
+                f"The `criterion` {type(criterion).__name__} is for labels, and the target of a "
+                "regressor has numbers. Use 'mse', 'huber' or 'l1', or NeuralNetClassifier."
+            )
         if n_classes is None:
             self.match = self._match_values
         elif isinstance(criterion, ELEMENTWISE_CRITERIA):
@@ -71,6 +85,29 @@ class LossFunction:
         if sample_weight is None:
             return self.criterion(y_pred, target)
         return self._weighted(y_pred, target, sample_weight)
+
+    def weight(self, y: Tensor, sample_weight: Tensor | None) -> float | Tensor:
+        """Return what the mean loss of a batch was divided by; 1 where losses add up.
+
+        Parameters
+        ----------
+        y : Tensor
+            Targets of the batch.
+        sample_weight : Tensor or None
+            Weights of its rows.
+        """
+        criterion = self.criterion
+        if getattr(criterion, "reduction", "mean") == "sum":
+            return 1.0
+        if sample_weight is not None:
+            return self._total(y, sample_weight)
+        if self._weighs_labels(y) and (criterion.weight is not None or criterion.ignore_index >= 0):
+            return self._total(y, torch.ones_like(y, dtype=torch.get_default_dtype()))
+        return float(len(y))
+
+    def _weighs_labels(self, target: Tensor) -> bool:
+        labels = isinstance(self.criterion, (nn.CrossEntropyLoss, nn.NLLLoss))
+        return labels and target.dtype == torch.int64
 
     def _match_labels(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if not self._n_outputs_checked:
@@ -151,10 +188,10 @@ class LossFunction:
         Equal weights must train as none.
         """
         criterion = self.criterion
-        if isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)) and target.dtype == torch.int64:
+        if self._weighs_labels(target):
             weight = weight * (target != criterion.ignore_index)
             if criterion.weight is not None:
-                weight = weight * criterion.weight[target]
+                weight = weight * criterion.weight[target]  # type: ignore[index]
         return weight.sum()
 
 

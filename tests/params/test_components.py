@@ -16,13 +16,12 @@ from skorchlike import (
     ParameterError,
 )
 from skorchlike.modules import MLP
+from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.components import (
-    build_callbacks,
     build_criterion,
     build_module,
     build_optimizer,
     named,
-    named_callbacks,
     optimizer_options,
 )
 
