@@ -121,6 +121,18 @@ def get_callback(name: str, **params: Any) -> Callback:
     return cls(**params)
 
 
+def default_name(callback: Callback) -> str:
+    """Return the name of a callback that was given none.
+
+    The registered name of a built-in one, else the class's name in snake case: a
+    registration by the user does not hold in the workers of a search.
+    """
+    cls = type(callback)
+    built_in = cls.__module__.startswith("skorchlike.callbacks.")
+    registered = (name for name, other in _REGISTRY.items() if built_in and other is cls)
+    return next(registered, snake_case(cls.__name__))
+
+
 def list_callbacks() -> list[str]:
     """Return the names of all registered callbacks, sorted.
 

@@ -8,10 +8,10 @@ from typing import Any
 from sklearn.base import clone
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import get_callback
+from skorchlike.callbacks.registry import default_name, get_callback
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.params.calling import short
-from skorchlike.params.routing import beneath, is_dropped, snake_case
+from skorchlike.params.routing import beneath, is_dropped
 
 
 def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> di
     for name, callback in _pairs(callbacks):
         callback = _one_callback(name, callback)
         if name is None:
-            name = snake_case(type(callback).__name__)
+            name = default_name(callback)
         if not isinstance(name, str) or not name or "__" in name:
             raise ParameterError(
                 f"The name of a callback must be a non-empty string without '__'. Got {name!r}."
