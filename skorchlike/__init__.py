@@ -48,6 +48,8 @@ from skorchlike.exceptions import (
     ParameterError,
     StageError,
 )
+from skorchlike.inspection.conformance import check_callback
+from skorchlike.inspection.explaining import explain
 from skorchlike.model import TrainedModel
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
@@ -98,6 +100,8 @@ __all__ = [
     "TimeLimit",
     "TrainedModel",
     "Unfreeze",
+    "check_callback",
+    "explain",
     "get_callback",
     "list_callbacks",
     "make_callback",

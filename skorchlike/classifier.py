@@ -138,6 +138,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     """
 
     _default_criterion = "cross_entropy"
+    _score_name = Accuracy.name
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseNeuralNet._parameter_constraints,
         "predict_nonlinearity": [StrOptions({"auto", *NONLINEARITIES}), callable],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,7 @@ from skorchlike.fitting import (
     check_lengths,
     check_weight,
     check_X,
+    constructor,
     fit_model,
     follows_input_dtype,
     history_frame,
@@ -42,6 +43,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
 
     _components: ClassVar[tuple[str, ...]] = ("module", "criterion", "optimizer", "callbacks")
     _default_criterion: ClassVar[str]
+    _score_name: ClassVar[str]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -327,6 +329,9 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         except ParameterError:
             # garbage waits for fit, as scikit-learn wants it
             return None
+
+    def _takes(self, component: str) -> Callable[..., Any] | None:
+        return None if component == "callbacks" else constructor(self, component)
 
     def _sk_visual_block_(self) -> Any:
         """Show the callbacks in the HTML diagram, in the order in which they run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from skorchlike.params.components import (
     build_module,
     build_optimizer,
     follows_input_dtype,
+    named,
     optimizer_options,
 )
 from skorchlike.params.continuing import (
@@ -58,8 +59,10 @@ from skorchlike.training.stages import PROVIDERS
 # what the estimators need of the wings, which they reach through this hall alone
 __all__ = [
     "INDICATOR_CRITERIA",
+    "OWN_COLUMNS",
     "PROVIDERS",
     "R2",
+    "SIZES",
     "Accuracy",
     "DefaultActions",
     "FitData",
@@ -67,14 +70,19 @@ __all__ = [
     "as_numpy",
     "build_callbacks",
     "check_X",
+    "check_components",
     "check_lengths",
     "check_weight",
+    "constructor",
     "fit_model",
     "follows_input_dtype",
     "history_frame",
     "in_order",
     "named_callbacks",
 ]
+
+SIZES = ("n_features_in", "in_features", "n_outputs", "out_features")
+"""Arguments that a module's constructor is given from the data."""
 
 OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
 
@@ -305,7 +313,7 @@ def build_parts(
         estimator.optimizer, estimator.lr, estimator._said_to("optimizer")
     )
     n_in, n_out = int(estimator.n_features_in_), estimator._n_outputs(criterion)
-    sizes = {"n_features_in": n_in, "in_features": n_in, "n_outputs": n_out, "out_features": n_out}
+    sizes = dict(zip(SIZES, (n_in, n_in, n_out, n_out), strict=True))
     spec = "mlp" if estimator.module is None else estimator.module
     module = build_module(spec, estimator._said_to("module"), sizes)
     if continued is not None:
@@ -327,6 +335,40 @@ def build_parts(
         continue_criterion(criterion, continued.criterion_, said_same=said_same)
         continue_optimizer(optimizer, continued.optimizer_, before["optimizer"], before["options"])
     return parts
+
+
+def constructor(estimator: Any, component: str) -> Callable[..., Any] | None:
+    """Return the class or function that is called with a component's routed parameters.
+
+    None where there is none: an instance, or an unknown name.
+    """
+    defaults = {"module": "mlp", "criterion": estimator._default_criterion}
+    spec = getattr(estimator, component)
+    try:
+        spec = named(component, defaults.get(component) if spec is None else spec)
+    except ParameterError:
+        return None
+    built = isinstance(spec, (nn.Module, torch.optim.Optimizer))
+    return spec if callable(spec) and not built else None
+
+
+def check_components(estimator: Any) -> list[str]:
+    """Return what is wrong with the components as far as it shows before a fit."""
+    spec = estimator.criterion
+    spec = estimator._default_criterion if spec is None else spec
+    wrong = []
+    for check in (
+        lambda: named("module", estimator.module),
+        lambda: build_criterion(spec, estimator._said_to("criterion")),
+        lambda: optimizer_options(
+            estimator.optimizer, estimator.lr, estimator._said_to("optimizer")
+        ),
+    ):
+        try:
+            check()
+        except ParameterError as error:
+            wrong.append(str(error))
+    return wrong
 
 
 def said_about(estimator: Any, component: str) -> dict[str, Any]:

@@ -121,6 +121,7 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
     """
 
     _default_criterion = "mse"
+    _score_name = R2.name
 
     def __init__(self, module: Any = None, **params: Any) -> None:
         super().__init__(module, **params)

@@ -12,8 +12,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.monitoring import check_monitor, direction
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:
+    from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
 
@@ -93,6 +95,14 @@ class EarlyStopping(Callback):
         self.min_delta = min_delta
         self.mode = mode
         self.restore_best = restore_best
+
+    def advise(self, setup: Setup) -> list[str]:
+        """Say that the fit will not have the column."""
+        try:
+            check_monitor("EarlyStopping", self.monitor, setup.columns)
+        except ParameterError as error:
+            return [str(error)]
+        return []
 
     def on_begin(self, ctx: Context) -> None:
         """Check the column against those that this fit will have."""

@@ -38,7 +38,7 @@ def named_callbacks(callbacks: Any, said: Mapping[str, Any] | None = None) -> di
     named: dict[str, Any] = {}
     for name, callback in _pairs(callbacks):
         callback = _one_callback(name, callback)
-        if name is None:
+        if name is None and callback is not None:
             name = default_name(callback)
         if not isinstance(name, str) or not name or "__" in name:
             raise ParameterError(

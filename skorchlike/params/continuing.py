@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,6 +34,12 @@ def same(was: Any, now: Any) -> bool:
         return len(was) == len(now) and all(map(same, was, now))
     if isinstance(was, torch.Tensor):
         return torch.equal(was, now)
+    if isinstance(was, np.ndarray):
+        return np.array_equal(was, now, equal_nan=was.dtype.kind in "fc")
+    if isinstance(was, float) and was != was:
+        return bool(now != now)
+    if hasattr(was, "equals"):
+        return bool(was.equals(now))  # a pandas object
     try:
         return bool(was == now)
     except (TypeError, ValueError, RuntimeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
@@ -54,6 +54,10 @@ class RoutedParams(BaseEstimator):
         ``None`` means that the component has no named parts, or none that can be
         told yet; then what is said beneath it is checked when it is built.
         """
+        return None
+
+    def _takes(self, component: str) -> Callable[..., Any] | None:
+        """Return the constructor that takes what is said to a component, if there is one."""
         return None
 
     # ------------------------------------------------------------- said so far

@@ -1,0 +1,320 @@
+"""What every callback must keep to, as checks that anybody can run on their own."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skorchlike.callbacks.base import Callback
+from skorchlike.exceptions import (
+    CancelBatchException,
+    CancelEpochException,
+    CancelFitException,
+    ParameterError,
+)
+from skorchlike.inspection.leaks import find_leaks, watch
+from skorchlike.inspection.trial import NAME, Breaker, Companion, LateBreaker, Seen, Trial
+from skorchlike.params.continuing import same
+from skorchlike.training.context import Context
+from skorchlike.training.stages import FIT_STAGES, STAGES
+
+
+def check_callback(
+    callback: Callback,
+    estimator: Any = None,
+    X: Any = None,
+    y: Any = None,
+    *,
+    on_fail: str | None = "raise",
+) -> list[dict[str, Any]]:
+    """Check that a callback keeps to what estimators and searches rely on.
+
+    It is cloned, pickled, routed, trained, continued, cancelled and failed beside; what
+    it writes (a file) it writes many times, so give it a temporary place.
+
+    Parameters
+    ----------
+    callback : Callback
+        An instance that fits the data.
+    estimator : NeuralNetClassifier or NeuralNetRegressor, default=None
+        The estimator to check it in; by default a small classifier with validation data,
+        two epochs and several batches an epoch. It should be quick: it is fitted about
+        eighty times.
+    X, y : array-like, default=None
+        Data; by default 48 rows of four features and three classes.
+    on_fail : {"raise", "warn"} or None, default="raise"
+        What to do about a check that fails; None only returns it.
+
+    Returns
+    -------
+    list of dict
+        One a check: ``check_name``, ``status`` ("passed" or "failed"), ``exception``.
+
+    Raises
+    ------
+    AssertionError
+        By default at the first check that fails; it says what was promised and broken.
+
+    Notes
+    -----
+    The counterpart of scikit-learn's ``check_estimator``.
+
+    Examples
+    --------
+    >>> from skorchlike import Callback, check_callback
+    >>> class Greedy(Callback):
+    ...     def __init__(self, alpha=0.1):
+    ...         self.alpha = 2 * alpha
+    >>> check_callback(Greedy())
+    Traceback (most recent call last):
+        ...
+    AssertionError: init_only_stores: Greedy.__init__ must store `alpha` as it is...
+    """
+    if not isinstance(callback, Callback):
+        raise ParameterError(f"check_callback takes an instance of Callback. Got {callback!r}.")
+    if on_fail not in ("raise", "warn", None):
+        raise ParameterError(f"on_fail must be 'raise', 'warn' or None. Got {on_fail!r}.")
+    results = []
+    for check in CHECKS:
+        result: dict[str, Any] = {"check_name": check.__name__, "status": "passed"}
+        result["exception"] = None
+        try:
+            check(Trial(callback, estimator, X, y))
+        except Exception as error:
+            failure = AssertionError(f"{check.__name__}: {error}")
+            if on_fail == "raise":
+                raise failure from error
+            if on_fail == "warn":
+                warnings.warn(str(failure), stacklevel=2)
+            result.update(status="failed", exception=error)
+        results.append(result)
+    return results
+
+
+# ------------------------------------------------------------------------- checks
+
+
+def init_only_stores(trial: Trial) -> None:
+    """Check that ``__init__`` stores its arguments under their own names, and does nothing more."""
+    names = set(trial.callback.get_params(deep=False))
+    values = {name: object() for name in type(trial.callback)._get_param_names()}
+    probe = type(trial.callback)(**values)
+    for name, value in values.items():
+        assert getattr(probe, name, None) is value, (
+            f"{trial.cls}.__init__ must store `{name}` as it is: self.{name} = {name}. Check and "
+            "convert in on_begin, or by _parameter_constraints."
+        )
+    more = set(vars(probe)) - set(values) - {"_routed"}
+    assert not more, f"{trial.cls}.__init__ sets {sorted(more)} beside {sorted(names)}."
+
+
+def can_be_cloned_and_shown(trial: Trial) -> None:
+    """Check that ``clone`` gives one with the same parameters; ``repr`` works."""
+    copied = clone(trial.callback)
+    assert type(copied) is type(trial.callback), "clone gave another class"
+    before, after = (cb.get_params(deep=False) for cb in (trial.callback, copied))
+    assert before.keys() == after.keys(), "clone lost a parameter"
+    assert trial.cls in repr(trial.callback), "repr does not show the class"
+
+
+def can_be_pickled(trial: Trial) -> None:
+    """Check that pickle and deepcopy keep class and parameters, before and after a fit."""
+    for again in (pickle.loads(pickle.dumps(trial.callback)), copy.deepcopy(trial.callback)):
+        assert type(again) is type(trial.callback)
+        assert again.get_params(deep=False).keys() == trial.callback.get_params(deep=False).keys()
+    pickle.loads(pickle.dumps(trial.fit())).predict(trial.X)
+
+
+def parameters_are_routed(trial: Trial) -> None:
+    """Check that each parameter is ``callbacks__name__parameter``, and None drops it all."""
+    for name, value in trial.callback.get_params(deep=False).items():
+        key = f"callbacks__{NAME}__{name}"
+        estimator = trial.make()
+        assert key in estimator.get_params(), f"{key} is no parameter of the estimator"
+        estimator.set_params(**{key: value})
+        assert clone(estimator).get_params()[key] is not None or value is None
+    nothing: dict[str, Any] = {f"callbacks__{NAME}": None}
+    dropped = trial.fit(**nothing)
+    assert NAME not in dropped.model_.callbacks_, "a dropped callback left a state"
+
+
+def fit_leaves_the_object_alone(trial: Trial) -> None:
+    """Check that a fit works on a copy: the object that the user passed stays as it is."""
+    before = joblib.hash(vars(trial.callback))
+    trial.fit()
+    assert joblib.hash(vars(trial.callback)) == before, "fit changed the callback that was passed"
+
+
+def fits_are_reproducible(trial: Trial) -> None:
+    """Check that two fits with one ``random_state`` give the same weights."""
+    _assert_same_weights(trial.fit(), trial.fit(), "two fits with the same random_state")
+
+
+def global_generators_stay(trial: Trial) -> None:
+    """Check that a fit draws nothing from the global generators of torch, numpy and Python."""
+    before = _generators()
+    trial.fit().predict(trial.X)
+    for name, state in _generators().items():
+        assert same(before[name], state), f"the global generator of {name} has moved"
+
+
+def _generators() -> dict[str, Any]:
+    # numpy's legacy generator is the one that anybody may draw from
+    legacy = np.random.get_state()  # noqa: NPY002
+    return {"torch": torch.get_rng_state(), "numpy": legacy, "random": random.getstate()}
+
+
+def state_round_trips(trial: Trial) -> None:
+    """Check that a state can be copied, pickled and loaded, and then is the same."""
+    if getattr(type(trial.callback).state_dict, "is_no_op", False):
+        return
+    seen = Seen()
+    trial.fit(_round_trip(seen))
+    for before, after in seen.states:
+        assert same(before, after), f"load_state_dict({before}) gave the state {after}"
+    state = trial.fit().model_.callbacks_.get(NAME)
+    pickle.loads(pickle.dumps(state))
+    copy.deepcopy(state)
+    parameters = set(trial.callback.get_params(deep=False))
+    held = parameters & set(state) if isinstance(state, dict) else set()
+    assert not held, f"the state holds the parameters {sorted(held)}, which the estimator holds"
+
+
+def _round_trip(seen: Seen) -> Callback:
+    class RoundTrip(Companion):
+        order = 1e9
+
+        def on_epoch_end(self, ctx: Context) -> None:
+            checked = ctx.callbacks[NAME]
+            state = pickle.loads(pickle.dumps(checked.state_dict()))
+            checked.load_state_dict(copy.deepcopy(state))
+            self.seen.states.append((state, checked.state_dict()))
+
+    return RoundTrip(seen)
+
+
+def fits_continue(trial: Trial) -> None:
+    """Check that ``warm_start`` and ``partial_fit`` go on from an earlier, pickled fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = pickle.loads(pickle.dumps(trial.fit(warm_start=True)))
+        net.fit(trial.X, trial.y).partial_fit(trial.X, trial.y).predict(trial.X)
+
+
+def history_columns_are_named(trial: Trial) -> None:
+    """Check that every column that it adds to the history is in ``logs``."""
+    added = set(trial.fit().history_.columns) - set(trial.fit(alone=True).history_.columns)
+    unnamed = added - set(trial.callback.logs)
+    assert not unnamed, f"{trial.cls} logs {sorted(unnamed)} without naming them in `logs`"
+
+
+def watching_changes_nothing(trial: Trial) -> None:
+    """Check that ``passive = True`` holds: same weights, same losses, same random numbers."""
+    if not trial.callback.passive:
+        return
+    with_it, without = trial.fit(), trial.fit(alone=True)
+    _assert_same_weights(with_it, without, "a fit with this passive callback and one without")
+    for was, now in zip(without.model_.history_, with_it.model_.history_, strict=True):
+        changed = [k for k in was if k != "duration" and not same(was[k], now.get(k))]
+        assert not changed, f"the history's {changed} differ without this passive callback"
+    rng = [net.model_.continuation_["rng"] for net in (with_it, without)]
+    assert same(*rng), "this passive callback draws random numbers"
+
+
+def cancels_are_survived(trial: Trial) -> None:
+    """Check that others may cancel a batch, a phase or the fit at any stage."""
+    kinds = {
+        kind.__name__: kind
+        for kind in (CancelBatchException, CancelEpochException, CancelFitException)
+    }
+    for stage in FIT_STAGES:
+        for name in STAGES[stage].cancels:
+            for breaker in (Breaker, LateBreaker):
+                seen = Seen()
+                with watch() as leaks:
+                    net = trial.fit(breaker(seen, stage, kinds[name]()))
+                net.predict(trial.X)
+                _assert_clean(trial, seen, leaks, f"{name} in {stage}")
+
+
+def everything_is_given_back(trial: Trial) -> None:
+    """Check that no hook, context, file or thread is left after a fit, good or failed."""
+    seen = Seen()
+    with watch() as leaks:
+        trial.fit(Companion(seen))
+    _assert_clean(trial, seen, leaks, "a fit")
+    for stage in FIT_STAGES:
+        for breaker in (Breaker, LateBreaker):
+            _fail(trial, breaker, stage, OSError("broken on purpose"))
+    for stage in ("on_begin", "on_batch_begin", "on_after_backward", "on_batch_valid_end"):
+        _fail(trial, LateBreaker, stage, KeyboardInterrupt())
+
+
+def _fail(trial: Trial, breaker: type[Breaker], stage: str, error: BaseException) -> None:
+    seen = Seen()
+    what = f"{type(error).__name__} in {stage}"
+    with watch() as leaks:
+        raised = _error_of(trial, breaker(seen, stage, error))
+    if raised is not None:
+        notes = " ".join(getattr(raised, "__notes__", []))
+        assert repr(NAME) not in notes, f"{what}: then the callback failed too: {notes}"
+        own = type(raised) is type(error) and str(raised) == str(error)
+        assert own, f"{what}: the callback's own error hides it: {raised!r}"
+    _assert_clean(trial, seen, leaks, what)
+
+
+def _error_of(trial: Trial, breaker: Breaker) -> BaseException | None:
+    try:
+        trial.fit(breaker)
+    except (Exception, KeyboardInterrupt) as error:
+        return error
+    return None  # a stage that this fit did not reach
+
+
+CHECKS = (
+    init_only_stores,
+    can_be_cloned_and_shown,
+    can_be_pickled,
+    parameters_are_routed,
+    fit_leaves_the_object_alone,
+    fits_are_reproducible,
+    global_generators_stay,
+    state_round_trips,
+    fits_continue,
+    history_columns_are_named,
+    watching_changes_nothing,
+    cancels_are_survived,
+    everything_is_given_back,
+)
+
+
+# --------------------------------------------------------------------- assertions
+
+
+def _assert_same_weights(one: Any, other: Any, what: str) -> None:
+    weights = [net.model_.module_.state_dict() for net in (one, other)]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), f"{what} differ in the weight {name!r}"
+
+
+def _assert_clean(trial: Trial, seen: Seen, leaks: list[str], after: str) -> None:
+    found = [*leaks, *(leak for module in seen.modules for leak in find_leaks(module))]
+    assert not found, f"after {after} there is left: {'; '.join(found)}"
+    for callback in seen.callbacks:
+        kept = [name for name, value in _attributes(callback) if isinstance(value, Context)]
+        assert not kept, (
+            f"after {after} {trial.cls}.{kept[0]} keeps the context: copy what you need"
+        )
+
+
+def _attributes(callback: Any) -> Iterator[tuple[str, Any]]:
+    yield from vars(callback).items() if callback is not None else ()

@@ -1,0 +1,112 @@
+"""One callback tried in many fits, beside companions that look on or break the fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from skorchlike.callbacks.base import Callback
+from skorchlike.classifier import NeuralNetClassifier
+from skorchlike.training.context import Context
+from skorchlike.training.stages import FIT_STAGES
+
+NAME = "checked"
+
+
+class Trial:
+    """One callback with an estimator and data to try it in."""
+
+    def __init__(self, callback: Callback, estimator: Any, X: Any, y: Any) -> None:
+        self.callback = callback
+        self.cls = type(callback).__name__
+        if X is None:
+            X = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
+            y = np.arange(48) % 3
+        self.X, self.y = X, y
+        if estimator is None:
+            estimator = NeuralNetClassifier(
+                module__hidden_layer_sizes=(4,),
+                lr=0.01,
+                max_epochs=2,
+                batch_size=10,
+                validation_fraction=0.25,
+                random_state=0,
+            )
+        self.estimator = estimator
+
+    def make(self, *others: Callback, alone: bool = False, **params: Any) -> Any:
+        """Return an estimator with the callback (unless alone) between the others."""
+        first = {f"before{i}": cb for i, cb in enumerate(others) if cb.order < 0}
+        last = {f"after{i}": cb for i, cb in enumerate(others) if cb.order >= 0}
+        mine = {} if alone else {NAME: self.callback}
+        return clone(self.estimator).set_params(callbacks={**first, **mine, **last}, **params)
+
+    def fit(self, *others: Callback, alone: bool = False, **params: Any) -> Any:
+        """Return such an estimator, fitted; warnings are the callback's own affair."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.make(*others, alone=alone, **params).fit(self.X, self.y)
+
+
+@dataclass
+class Seen:
+    """What a companion saw: shared by its clones."""
+
+    callbacks: list[Any] = field(default_factory=list)
+    modules: list[torch.nn.Module] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+
+    def __deepcopy__(self, memo: Any) -> Seen:
+        return self
+
+
+class Companion(Callback):
+    """Remembers the checked callback and the module of a fit."""
+
+    order = -1e9
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+    def on_begin(self, ctx: Context) -> None:
+        """Remember them."""
+        self.seen.callbacks.append(ctx.callbacks.get(NAME))
+        self.seen.modules.append(ctx.module)
+
+
+class Breaker(Callback):
+    """Raises an exception at a stage; before the checked callback."""
+
+    order = -1e9
+
+    def __init__(self, seen: Seen, stage: str, error: BaseException) -> None:
+        self.seen = seen
+        self.stage = stage
+        self.error = error
+
+
+class LateBreaker(Breaker):
+    """The same after the checked callback."""
+
+    order = 1e9
+
+
+def _act(stage: str) -> Callable[[Any, Context], None]:
+    def act(self: Any, ctx: Context) -> None:
+        if ctx.callbacks[NAME] not in self.seen.callbacks:
+            self.seen.callbacks.append(ctx.callbacks[NAME])
+            self.seen.modules.append(ctx.module)
+        if self.stage == stage:
+            raise self.error
+
+    return act
+
+
+for _stage in FIT_STAGES:
+    setattr(Breaker, _stage, _act(_stage))
