@@ -61,4 +61,4 @@ def short(value: Any) -> str:
     """Show a value in an error, cut where it is long."""
     text = repr(value)
     text = text if len(text) < 80 else f"{text[:77]}..."
-    return f"{text} (a {type(value).__name__})"
+    return f"{text} ({type(value).__name__})"

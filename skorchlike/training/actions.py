@@ -34,7 +34,8 @@ class DefaultActions:
         if not ctx.loss.requires_grad:
             raise ParameterError(
                 "The loss has no gradient: all parameters of the `module` are frozen "
-                "(requires_grad=False), or a do_predict or do_get_loss detached it."
+                "(requires_grad=False), a do_predict or do_get_loss detached it, or gradients are "
+                "off (torch.no_grad)."
             )
         ctx.loss.backward()
 

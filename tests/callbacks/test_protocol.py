@@ -58,9 +58,7 @@ class Constrained2(Constrained):
 
 @pytest.mark.parametrize("how", ["constructor", "routed", "fit"])
 def test_a_parameter_outside_its_constraints_is_an_error_before_anything_runs(how):
-    message = (
-        r"'alpha' parameter of Constrained2? must be a float in the range \[0\.0, 1\.0\]. Got 2"
-    )
+    message = r"'alpha' parameter of Constrained2? must be a float in .* Got 2"
     Constrained.log.clear()
     calls = {
         "constructor": lambda: fit(Constrained(), Constrained2(alpha=2)),

@@ -111,7 +111,7 @@ WRONG = {
     "bad-argument": ([EarlyStopping("train_loss", patience=-1)], "'patience' parameter"),
     "two-providers": ([Momentum(), AlsoSteps()], "both replace the action 'step'"),
     "stateful-after-checkpoint": ([Saves(), Stateful()], "'stateful' has a state"),
-    "clip-of-partial-sums": ([GradientAccumulation(), ClipsTooEarly()], "works on gradients in on_after_backward"),
+    "clip-of-partial-sums": ([GradientAccumulation(), ClipsTooEarly()], "in on_after_backward"),
 }
 
 
