@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import traceback
+import types
 import warnings
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
@@ -44,7 +45,9 @@ def agrees(expected, printed):
 
 def check_page(path):
     """Return the number of blocks of a page and a list of what is wrong."""
-    namespace = {"__name__": "__main__"}
+    # what a page defines can be pickled, as in a notebook
+    page = sys.modules["__main__"] = types.ModuleType("__main__")
+    namespace = vars(page)
     n_blocks, wrong = 0, []
     for line, code, expected in blocks(path.read_text(encoding="utf-8")):
         n_blocks += 1

@@ -188,7 +188,10 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         if unseen.any():
             advice = "Leave out such rows, or train with them."
             if name == "y":
-                advice = "Name all in the first call: partial_fit(X, y, classes=...)."
+                advice = (
+                    "A fit that goes on cannot learn new ones: fit anew (warm_start=False), or "
+                    "name all in the first call of partial_fit(X, y, classes=...)."
+                )
             raise ParameterError(
                 f"{name} has labels that the classifier does not know: "
                 f"{np.unique(y[unseen])[:5].tolist()}. Known: {self.classes_[:10].tolist()}. "

@@ -66,7 +66,8 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
     if X.ndim < 2 or (X.ndim > 2 and not own_module):
         raise ValueError(
             f"{name} must have {most}. Got a tensor of shape {tuple(X.shape)}. Reshape your "
-            "data, for example by X.reshape(-1, 1) for one feature."
+            "data (X.reshape(-1, 1) for one feature, X.reshape(len(X), -1) for images), or pass a "
+            "module of your own, which takes any."
         )
     if X.layout is not torch.strided:
         raise ValueError(f"{name} is a sparse tensor, which is not supported: use X.to_dense().")

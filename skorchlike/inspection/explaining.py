@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from skorchlike.callbacks.base import Callback, Setup
 from skorchlike.estimator import BaseNeuralNet
@@ -51,6 +50,8 @@ def explain(estimator: Any) -> Explanation:
     >>> explain(net).actions["step"]
     'the estimator (NeuralNetClassifier)'
     """
+    from sklearn.pipeline import Pipeline  # not cheap to import
+
     prefix = ""
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]

@@ -56,10 +56,14 @@ def check_same_module(was: dict[str, Any], now: dict[str, Any]) -> None:
         if missing or not same(was[name], now[name]):
             raise ParameterError(
                 f"The parameter `{name}` has changed since the fit that is to be continued: it "
-                f"was {was.get(name, 'not said')!r} and is {now.get(name, 'not said')!r}. The "
+                f"was {_told(was, name)} and is {_told(now, name)}. The "
                 "`module` goes on as it was trained. Set it back, or fit anew with "
                 "warm_start=False."
             )
+
+
+def _told(said: dict[str, Any], name: str) -> str:
+    return repr(said[name]) if name in said else "left out"
 
 
 def continue_criterion(built: nn.Module, trained: nn.Module, *, said_same: bool) -> None:

@@ -176,9 +176,10 @@ class LeaksAutocast(Callback):
     def on_batch_begin(self, ctx):
         self.autocast = torch.autocast("cpu", torch.bfloat16)
         self.autocast.__enter__()
+        OPEN.append(self.autocast)
 
     def on_after_loss(self, ctx):
-        self.autocast.__exit__(None, None, None)
+        OPEN.pop().__exit__(None, None, None)
 
 
 class LeaksFile(Callback):
@@ -253,11 +254,14 @@ BROKEN = {
 def closed():
     """What the leaking doubles leave open is closed, so that tests do not disturb each other."""
     yield
-    while torch.is_autocast_enabled("cpu"):
-        torch.set_autocast_enabled("cpu", False)
-    for left in OPEN:
-        left.close() if hasattr(left, "close") else left.set()
-    OPEN.clear()
+    while OPEN:
+        left = OPEN.pop()
+        if isinstance(left, torch.autocast):
+            left.__exit__(None, None, None)
+        elif isinstance(left, threading.Event):
+            left.set()
+        else:
+            left.close()
 
 
 @pytest.mark.parametrize("name", BROKEN)
