@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
@@ -46,6 +49,10 @@ class PrintLog(Callback):
 
     order = 200
     passive = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "sink": [callable],
+        "digits": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(self, sink: Callable[[str], Any] = print, digits: int = 4) -> None:
         self.sink = sink

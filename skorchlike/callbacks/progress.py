@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
@@ -45,6 +48,11 @@ class Progress(Callback):
 
     order = 150
     passive = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "batches": ["boolean"],
+        "delay": [Interval(Real, 0, None, closed="left")],
+        "min_interval": [Interval(Real, 0, None, closed="left")],
+    }
 
     def __init__(self, batches: bool = True, delay: float = 0.5, min_interval: float = 0.1) -> None:
         self.batches = batches

@@ -22,7 +22,16 @@ from skorchlike.exceptions import (
     ParameterError,
 )
 from skorchlike.inspection.leaks import find_leaks, watch
-from skorchlike.inspection.trial import NAME, Breaker, Companion, LateBreaker, Seen, Trial
+from skorchlike.inspection.trial import (
+    NAME,
+    Breaker,
+    Companion,
+    LateBreaker,
+    Loader,
+    Saver,
+    Seen,
+    Trial,
+)
 from skorchlike.params.continuing import same
 from skorchlike.training.context import Context
 from skorchlike.training.stages import FIT_STAGES, STAGES
@@ -177,10 +186,15 @@ def state_round_trips(trial: Trial) -> None:
     """Check that a state can be copied, pickled and loaded, and then is the same."""
     if getattr(type(trial.callback).state_dict, "is_no_op", False):
         return
-    seen = Seen()
-    trial.fit(_round_trip(seen))
-    for before, after in seen.states:
-        assert same(before, after), f"load_state_dict({before}) gave the state {after}"
+    saved, loaded = Seen(), Seen()
+    trial.fit(Saver(saved))
+    for state in saved.states:
+        loaded.states = [pickle.loads(pickle.dumps(state))]
+        trial.fit(Loader(loaded))
+        assert same(state, loaded.states[0]), (
+            "after load_state_dict(state), right after on_begin, state_dict() is not that state"
+            f"{_difference(state, loaded.states[0])}"
+        )
     state = trial.fit().model_.callbacks_.get(NAME)
     pickle.loads(pickle.dumps(state))
     copy.deepcopy(state)
@@ -189,17 +203,11 @@ def state_round_trips(trial: Trial) -> None:
     assert not held, f"the state holds the parameters {sorted(held)}, which the estimator holds"
 
 
-def _round_trip(seen: Seen) -> Callback:
-    class RoundTrip(Companion):
-        order = 1e9
-
-        def on_epoch_end(self, ctx: Context) -> None:
-            checked = ctx.callbacks[NAME]
-            state = pickle.loads(pickle.dumps(checked.state_dict()))
-            checked.load_state_dict(copy.deepcopy(state))
-            self.seen.states.append((state, checked.state_dict()))
-
-    return RoundTrip(seen)
+def _difference(state: Any, other: Any) -> str:
+    if not (isinstance(state, dict) and isinstance(other, dict)):
+        return f": {state!r} became {other!r}"
+    wrong = [key for key in {**state, **other} if not same(state.get(key), other.get(key))]
+    return f" in {', '.join(map(repr, wrong))}"
 
 
 def fits_continue(trial: Trial) -> None:

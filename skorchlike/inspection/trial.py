@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from sklearn.base import clone
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.classifier import NeuralNetClassifier
+from skorchlike.exceptions import CancelFitException
 from skorchlike.training.context import Context
 from skorchlike.training.stages import FIT_STAGES
 
@@ -78,6 +80,31 @@ class Companion(Callback):
         """Remember them."""
         self.seen.callbacks.append(ctx.callbacks.get(NAME))
         self.seen.modules.append(ctx.module)
+
+
+class Saver(Companion):
+    """Copies the checked callback's state after each epoch."""
+
+    order = 1e9
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Copy it."""
+        self.seen.states.append(copy.deepcopy(ctx.callbacks[NAME].state_dict()))
+
+
+class Loader(Companion):
+    """Loads a state where a continued fit does, reads it back, and ends the fit."""
+
+    order = 1e9
+
+    def on_begin(self, ctx: Context) -> None:
+        """Load and read back."""
+        checked = ctx.callbacks[NAME]
+        state = self.seen.states[0]
+        if state is not None:
+            checked.load_state_dict(copy.deepcopy(state))
+            self.seen.states[0] = copy.deepcopy(checked.state_dict())
+        raise CancelFitException
 
 
 class Breaker(Callback):
