@@ -1,16 +1,126 @@
-"""Ends the fit after a few batches: a smoke run."""
+"""Ends the fit after a few batches or epochs: a smoke run."""
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.utils._param_validation import Interval
+
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.exceptions import CancelBatchException
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
 
 
 @register_callback("single_batch")
 class SingleBatch(Callback):
-    """Ends the fit after a few batches: a smoke run."""
+    """End the fit after a few batches of training and of validation: a smoke run.
+
+    It shows within seconds whether data, module, criterion and callbacks go together.
+
+    Parameters
+    ----------
+    n_batches : int, default=1
+        Batches of each phase: so many training batches, then so many validation batches.
+
+    Notes
+    -----
+    The one epoch has its record, its validation also with ``valid_every > 1``, and every
+    stage; ``model_.stop_reason_`` is ``"single_batch"``. The other batches of a phase are
+    left out one by one, as by `CancelBatchException`: they are gathered and counted by
+    ``ctx.step`` and ``ctx.global_step`` but nothing is computed with them. None of the
+    batches used is the phase's last (``ctx.is_last_batch``) unless there are no more.
+
+    The idea: ``SingleBatchCB`` of fastai's miniai and ``fast_dev_run`` of PyTorch
+    Lightning.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skorchlike import NeuralNetClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = NeuralNetClassifier(batch_size=10, callbacks=["single_batch"], random_state=0)
+    >>> net.fit(X, y).model_.stop_reason_, net.n_iter_
+    ('single_batch', 1)
+    """
+
+    order = -100
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_batches": [Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(self, n_batches: int = 1) -> None:
+        self.n_batches = n_batches
+
+    def plan(self, n_epochs: int, n_updates: int) -> tuple[int, int]:
+        """Leave one epoch of a few steps."""
+        return min(n_epochs, 1), min(n_updates, self.n_batches)
+
+    def on_epoch_begin(self, ctx: Context) -> None:
+        """Make this epoch the last."""
+        ctx.terminate = True
+        ctx.stop_reason = "single_batch"
+
+    def on_batch_begin(self, ctx: Context) -> None:
+        """Leave out the batches that are too many."""
+        # not CancelEpochException: it would skip on_after_train, and in validation the record
+        if ctx.step > self.n_batches:
+            raise CancelBatchException
+
+    def on_batch_valid_begin(self, ctx: Context) -> None:
+        """Leave out the batches that are too many."""
+        if ctx.step > self.n_batches:
+            raise CancelBatchException
 
 
 @register_callback("single_epoch")
 class SingleEpoch(Callback):
-    """Ends the fit after a few epochs: a smoke run."""
+    """End the fit after a few epochs: a smoke run.
+
+    Parameters
+    ----------
+    n_epochs : int, default=1
+        Epochs of this fit. Those of a fit that is continued do not count.
+
+    Notes
+    -----
+    The last epoch is complete, its validation included. ``model_.stop_reason_`` is then
+    ``"single_epoch"``, or ``"completed"`` where ``max_epochs`` would have ended the fit
+    there anyway.
+
+    The idea: ``SingleEpochCB`` of fastai's miniai.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skorchlike import NeuralNetClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = NeuralNetClassifier(callbacks=["single_epoch"], random_state=0).fit(X, y)
+    >>> net.model_.stop_reason_, net.n_iter_
+    ('single_epoch', 1)
+    """
+
+    order = -100
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_epochs": [Interval(Integral, 1, None, closed="left")]
+    }
+
+    def __init__(self, n_epochs: int = 1) -> None:
+        self.n_epochs = n_epochs
+
+    def plan(self, n_epochs: int, n_updates: int) -> tuple[int, int]:
+        """Leave a few epochs."""
+        return min(n_epochs, self.n_epochs), n_updates
+
+    def on_begin(self, ctx: Context) -> None:
+        """Count from where this fit begins."""
+        self.start = ctx.epoch
+
+    def on_epoch_begin(self, ctx: Context) -> None:
+        """Say at its beginning that an epoch is the last: so it is validated."""
+        if ctx.epoch - self.start >= self.n_epochs and ctx.epoch < ctx.max_epochs:
+            ctx.terminate = True
+            ctx.stop_reason = "single_epoch"

@@ -22,6 +22,7 @@ def make(name, folder):
         "batch_transform": {"transform": torch.tanh},
         "compile": {"backend": "eager"},
         "csv_logger": {"path": folder / "log.csv"},
+        "ema": {"decay": 0.5},
         "freeze": {"patterns": "*.bias"},
         "lr_finder": {"n_steps": 5},
         "metrics": {"metrics": ["neg_log_loss", "roc_auc_ovr"], "on": "both"},
