@@ -1,7 +1,7 @@
 """Directives that make tables of the documentation from the package's own code.
 
 ``stage-table`` and ``cancel-table`` are made from ``skorchlike.training.stages.TABLE``,
-``context-table`` from the class ``Context``.
+``context-table`` from the class ``Context``, ``order-table`` from the built-in callbacks.
 """
 
 import inspect
@@ -12,7 +12,8 @@ from docutils.parsers.rst import directives
 from numpydoc.docscrape import ClassDoc
 from sphinx.util.docutils import SphinxDirective
 
-from skorchlike import Context
+import skorchlike
+from skorchlike import Callback, Context
 from skorchlike.training.context import ASSIGNABLE
 from skorchlike.training.stages import TABLE
 
@@ -155,7 +156,31 @@ class ContextTable(SphinxDirective):
         return row([entry(code(name)), entry(nodes.Text(use)), entry(*inline(summary))])
 
 
+class OrderTable(SphinxDirective):
+    """The built-in callbacks in the order in which they run."""
+
+    def run(self):
+        groups = {}
+        for cls in BUILT_IN:
+            order = "30, for a plateau 90" if isinstance(cls.order, property) else f"{cls.order:g}"
+            groups.setdefault(order, []).append(cls)
+        rows = []
+        for order, classes in sorted(groups.items(), key=lambda item: float(item[0].split(",")[0])):
+            passive = "yes" if all(cls.passive for cls in classes) else ""
+            names = spaced([code(cls.__name__) for cls in classes])
+            rows.append(row([entry(nodes.Text(order)), entry(*names), entry(nodes.Text(passive))]))
+        return [table(["Order", "Callbacks", "Only watch"], [20, 65, 15], rows, ["order"])]
+
+
+BUILT_IN = [
+    value
+    for value in vars(skorchlike).values()
+    if isinstance(value, type) and issubclass(value, Callback) and value is not Callback
+]
+
+
 def setup(app):
+    app.add_directive("order-table", OrderTable)
     app.add_directive("stage-table", StageTable)
     app.add_directive("cancel-table", CancelTable)
     app.add_directive("context-table", ContextTable)

@@ -139,8 +139,8 @@ def _check(accelerator: Any, ctx: Context) -> None:
     device, precision = accelerator.device, accelerator.mixed_precision
     if device.type != ctx.device.type or ctx.device.index not in (None, device.index):
         raise ParameterError(
-            f"Accelerate uses the device {str(device)!r} and the estimator {str(ctx.device)!r}. Set "
-            f"the estimator's device={str(device)!r}, or change what `accelerate config` says."
+            f"Accelerate uses the device {str(device)!r} and the estimator {str(ctx.device)!r}. "
+            f"Set the estimator's device={str(device)!r}, or change what `accelerate config` says."
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise ParameterError(

@@ -62,12 +62,13 @@ class LRFinder(Callback):
     -----
     The loss recorded with an lr is that of the batch before it is stepped by that lr. The
     moving average is corrected for its beginning, as Adam's are. The suggestion is the lr
-    at which the smoothed loss falls most steeply over the logarithm of the lr, between
-    the first tenth of the steps and its minimum; None if it falls nowhere.
+    at which the smoothed loss falls most steeply before its minimum: where the straight
+    line through it over the logarithm of the lr, a seventh of the steps to either side,
+    has the least slope.
 
     The state is an `LRFinderResult`. Not put back are the history and the random numbers
     drawn. The sweep: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks",
-    2017; moving average and early end as in fastai and luz.
+    2017; moving average, early end and the steepest fall as suggestion as in fastai.
 
     Examples
     --------
@@ -284,12 +285,19 @@ def _steepest(records: Any) -> float | None:
     """Return the lr at which the smoothed loss falls most steeply, if it falls."""
     records = records[np.isfinite(records["smoothed"])]
     lrs, smoothed = records["lr"].to_numpy(), records["smoothed"].to_numpy()
-    if len(smoothed) < 3:
+    # over fewer steps the noise of single batches is steeper than any fall
+    half = max(1, len(lrs) // 7)
+    if len(lrs) < 2 * half + 1:
         return None
-    # the average of the first few losses is no average yet
-    span = slice(len(smoothed) // 10, int(smoothed.argmin()) + 1)
-    slopes = np.gradient(smoothed, np.log(lrs))[span]
-    return float(lrs[span][slopes.argmin()]) if len(slopes) and slopes.min() < 0 else None
+    best, suggestion = 0.0, None
+    minimum = half + int(smoothed[half:].argmin())
+    for i in range(half, min(minimum + 1, len(lrs) - half)):
+        around = slice(i - half, i + half + 1)
+        x = np.log(lrs[around]) - np.log(lrs[around]).mean()
+        slope = x @ (smoothed[around] - smoothed[i]) / (x @ x)
+        if slope < best:
+            best, suggestion = slope, float(lrs[i])
+    return suggestion
 
 
 def lr_find(

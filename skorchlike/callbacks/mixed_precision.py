@@ -210,7 +210,7 @@ class _Scaling:
         self.scaler.unscale_(gradients)
         self.scaler.step(gradients)  # waits for the device: the loop must know
         self.scaler.update()
-        self.unscaled = gradients.finite
+        self.unscaled = True
         self.n_steps += 1
         self.n_skipped += not gradients.finite
         return gradients.finite

@@ -1,11 +1,204 @@
-"""Writes parameters and metrics to an MLflow store."""
+"""Write parameters and metrics of a fit to an MLflow store."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+import time
+import warnings
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.exceptions import ParameterError, import_extra
+
+if TYPE_CHECKING:
+    from skorchlike.training.context import Context
+
+LONGEST_NAME, LONGEST_VALUE, MOST_PARAMS = 250, 6000, 100  # limits of MLflow
 
 
 @register_callback("mlflow")
 class MLflow(Callback):
-    """Writes parameters and metrics to an MLflow store."""
+    """Write parameters, the history and how the fit ended to a run of MLflow.
+
+    Parameters
+    ----------
+    tracking_uri : None, str or path-like, default=None
+        The store: a URI as MLflow takes it, such as ``"sqlite:///mlflow.db"`` or
+        ``"http://localhost:5000"``, or the path of a SQLite file as a `pathlib.Path`. None
+        is the store that MLflow itself would use: ``MLFLOW_TRACKING_URI``, else
+        ``mlflow.db`` in the working folder.
+    experiment : str, default="Default"
+        The experiment; it is made if there is none of that name.
+    run_name : None or str, default=None
+        The name of the run; None is the class of the estimator.
+    log_params : bool, default=True
+        Whether to write the parameters of the estimator, by their names in
+        ``get_params``, as text, cut at MLflow's limit of 6000 characters.
+
+    Raises
+    ------
+    ImportError
+        At fit, if mlflow is not installed (the extra ``mlflow``).
+    ParameterError
+        Before training, if the store or the experiment cannot be opened.
+
+    Notes
+    -----
+    Each fit is a run. A continued fit goes on in the run of the fit before it, whose
+    parameters stay as they were: MLflow cannot change them. Numbers of the history are
+    metrics, with the epoch as step; ``stop_reason`` is a tag. The status is ``FINISHED``,
+    ``KILLED`` after an interruption, ``FAILED`` after an error. No active run is set and
+    none is used. The state is the run: ``model_.callbacks_.mlflow["run_id"]``.
+
+    Runs are written by `mlflow.tracking.MlflowClient`.
+
+    Examples
+    --------
+    >>> from skorchlike import MLflow, NeuralNetClassifier
+    >>> net = NeuralNetClassifier(
+    ...     callbacks=[MLflow("sqlite:///mlflow.db", experiment="iris")]
+    ... )
+    """
+
+    order = 210
+    passive = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "tracking_uri": [None, str, os.PathLike],
+        "experiment": [str],
+        "run_name": [None, str],
+        "log_params": ["boolean"],
+    }
+
+    # what there is when the fit ends before on_begin
+    run_id: str | None = None
+    running = False
+
+    def __init__(
+        self,
+        tracking_uri: str | os.PathLike[str] | None = None,
+        experiment: str = "Default",
+        run_name: str | None = None,
+        log_params: bool = True,
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.run_name = run_name
+        self.log_params = log_params
+
+    def on_begin(self, ctx: Context) -> None:
+        """Import the library; which run it is may come from the fit that is continued."""
+        import_extra("mlflow.tracking", "mlflow", "The callback MLflow")
+        self.run_id, self.running, self.written = None, False, ctx.epoch
+        self.handled = id(sys.exception())
+
+    def on_epoch_begin(self, ctx: Context) -> None:
+        """Begin the run, or go on with it."""
+        if not self.running:
+            self._open(ctx)
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Write the record of the epoch."""
+        self.on_epoch_begin(ctx)  # an earlier callback may have cancelled the epoch as it began
+        self._log_record(ctx)
+
+    def on_exit(self, ctx: Context) -> None:
+        """Write what there is of an epoch that was cut off, and how the fit ended."""
+        if not self.running:
+            return
+        # an error on its way, other than one that was being handled when the fit began
+        error = sys.exception() if id(sys.exception()) != self.handled else None
+        killed = isinstance(error, KeyboardInterrupt)
+        self.running, client = False, self._client()
+        try:
+            if ctx.epoch > self.written:
+                self._log_record(ctx)
+            if ctx.stop_reason:
+                client.set_tag(self.run_id, "stop_reason", ctx.stop_reason)
+        finally:
+            status = "KILLED" if killed else "FAILED" if error else "FINISHED"
+            client.set_terminated(self.run_id, status)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the run."""
+        return None if self.run_id is None else {"run_id": self.run_id}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the run of an earlier fit."""
+        self.run_id = state["run_id"]
+
+    def _client(self) -> Any:
+        from mlflow.tracking import MlflowClient
+
+        uri = self.tracking_uri
+        if uri is not None and not isinstance(uri, str):
+            uri = f"sqlite:///{os.path.realpath(uri)}"
+        with warnings.catch_warnings():
+            # MLflow uses a part of SQLAlchemy that is deprecated, when it first opens a store
+            warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+            return MlflowClient(tracking_uri=uri)
+
+    def _open(self, ctx: Context) -> None:
+        try:
+            client = self._client()
+            if self.run_id is not None:
+                client.update_run(self.run_id, status="RUNNING")
+            else:
+                # without a name MLflow draws one from Python's random numbers
+                name = self.run_name or type(ctx.estimator).__name__
+                run = client.create_run(self._experiment_id(client), run_name=name)
+                self.run_id = run.info.run_id
+        except Exception as error:
+            raise ParameterError(
+                f"MLflow cannot begin a run with tracking_uri={self.tracking_uri!r} and "
+                f"experiment={self.experiment!r}: {error}"
+            ) from error
+        self.running = True
+        if self.log_params and self.written == 0:
+            self._log_params(ctx, client)
+
+    def _experiment_id(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            try:
+                return client.create_experiment(self.experiment)
+            except MlflowException:  # another process may have made it meanwhile
+                found = client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        return found.experiment_id
+
+    def _log_params(self, ctx: Context, client: Any) -> None:
+        from mlflow.entities import Param
+
+        # not its own, where a store's password may stand
+        own = next(f"callbacks__{name}" for name, cb in ctx.callbacks.items() if cb is self)
+        params = [
+            Param(_name(name), (value if isinstance(value, str) else repr(value))[:LONGEST_VALUE])
+            for name, value in ctx.estimator.get_params(deep=True).items()
+            if name not in ("callbacks", own) and not name.startswith(f"{own}__")
+        ]
+        for start in range(0, len(params), MOST_PARAMS):
+            client.log_batch(self.run_id, params=params[start : start + MOST_PARAMS])
+
+    def _log_record(self, ctx: Context) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(_name(name), float(value), now, ctx.epoch)
+            for name, value in ctx.history[-1].items()
+            if isinstance(value, Real) and name != "epoch"
+        ]
+        self._client().log_batch(self.run_id, metrics=metrics)
+        self.written = ctx.epoch
+
+
+def _name(name: str) -> str:
+    """Return a name that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", name)[:LONGEST_NAME]

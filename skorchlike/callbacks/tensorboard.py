@@ -134,8 +134,6 @@ class TensorBoard(Callback):
 
     def on_batch_end(self, ctx: Context) -> None:
         """Write the loss of a batch, and after the last one the gradients."""
-        if self.writer is None:
-            self._open(ctx)
         if self.unit == "batch" and ctx.global_step % self.every == 0:
             # a device-to-host sync: the loss is fetched
             self.writer.add_scalar("batch_loss", ctx.last_loss, ctx.global_step)
@@ -184,9 +182,11 @@ class TensorBoard(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         folder, begun = self.log_dir, self.folder
-        if folder is None or callable(folder):
-            folder = begun or (_new_folder("runs") if folder is None else folder(ctx))
+        if callable(folder):
+            folder = begun or folder(ctx)
         try:
+            if folder is None:
+                folder = begun or _new_folder("runs")
             self.folder = os.path.realpath(folder)  # the working folder may change
             files = _event_files(self.folder)
             goes_on = self.folder == begun and len(files) == self.n_files
@@ -226,7 +226,7 @@ def _event_files(folder: str) -> list[str]:
 
 def _wait_for_a_later_name(files: list[str]) -> None:
     """Wait until the second is over in which a file began: within one they have no order."""
-    while f"events.out.tfevents.{int(time.time()):010d}" <= max(files)[:30]:
+    while f"events.out.tfevents.{int(time.time()):010d}" == max(files)[:30]:
         time.sleep(0.02)
 
 

@@ -47,6 +47,7 @@ class Layer:
     multiply_adds: int
 
 
+@dataclass(repr=False)
 class LayerTable:
     """The layers of a module: shapes, parameters, multiply-adds. Made by `LayerRecorder`.
 
@@ -57,14 +58,13 @@ class LayerTable:
         the order of the module. Every column adds up to the totals.
     n_rows : int or None
         Rows of the batch that was passed through, to which the multiply-adds belong.
-    size_mb : float
-        Size of all parameters and buffers, in millions of bytes.
+    n_bytes : int
+        Size of all parameters and buffers.
     """
 
-    def __init__(self, layers: list[Layer], n_rows: int | None, n_bytes: int) -> None:
-        self.layers = layers
-        self.n_rows = n_rows
-        self.size_mb = n_bytes / 1e6
+    layers: list[Layer]
+    n_rows: int | None
+    n_bytes: int
 
     @property
     def parameters(self) -> int:
@@ -80,6 +80,11 @@ class LayerTable:
     def multiply_adds(self) -> int:
         """The multiply-adds of one forward pass of the batch."""
         return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def size_mb(self) -> float:
+        """The size of all parameters and buffers in megabytes, millions of bytes."""
+        return self.n_bytes / 1e6
 
     @property
     def table(self) -> pd.DataFrame:

@@ -195,10 +195,13 @@ def test_it_leaves_orderly_when_another_ends_the_fit_in_on_begin(callback, error
 
 
 def test_gradients_left_from_before_do_not_move_frozen_parameters():
-    module = make_module()
-    for parameter in module.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    fitted = net(Freeze("0.*"), module=module).fit(X, Y)
+    def used_before():
+        module = make_module()
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return module
+
+    fitted = net(Freeze("0.*"), module=used_before).fit(X, Y)
     assert torch.equal(fitted.model_.module_[0].weight, make_module()[0].weight)
 
 

@@ -397,6 +397,20 @@ def test_gradients_that_zero_grad_leaves_are_added_to_the_groups_mean():
     assert_same(small.fit(X, Y), large.fit(X, Y))
 
 
+@pytest.mark.parametrize("stage", ["on_batch_begin", "on_after_backward"])
+def test_they_are_so_too_where_another_callback_lengthens_the_groups(stage):
+    def lengthen(self, ctx):
+        if ctx.step % 3 == 2:
+            ctx.skip_step()
+
+    others = [type("Lengthen", (Callback,), {"order": -50, stage: lengthen})()]
+    fixed = {"optimizer": "sgd", "lr": 0.02, "max_epochs": 2, "random_state": 0}
+    callbacks = [GradientAccumulation(2), *others]
+    small = MomentumLearner(make_module(), batch_size=3, callbacks=callbacks, **fixed)
+    large = MomentumLearner(make_module(), batch_size=9, **fixed)
+    assert_same(small.fit(X[:54], Y[:54]), large.fit(X[:54], Y[:54]))
+
+
 class OwnActions(Callback):
     """The five actions in plain torch."""
 

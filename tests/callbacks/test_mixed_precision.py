@@ -365,6 +365,8 @@ def test_a_continued_fit_goes_on_with_the_scale(scaling):
     whole = net(mixed, max_epochs=12).fit(X, Y)
     assert same_weights(weights_of(parts.model_.module_), weights_of(whole.model_.module_))
     assert parts.model_.callbacks_ == whole.model_.callbacks_
+    counts = [fitted.history_["skipped_steps"].tolist() for fitted in (parts, whole)]
+    assert counts[0] == counts[1]
 
 
 def test_a_continued_fit_takes_a_parameter_that_was_set_since():
