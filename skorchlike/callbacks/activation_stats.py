@@ -299,7 +299,9 @@ class ActivationRecords(Bunch):
             for name, color in zip(names, colors, strict=True):
                 rows = self._rows(name)
                 ax.plot(self.global_step[rows], self[column][rows], color=color, label=_show(name))
-            ax.set(title=title, xlabel="training batch", ylim=(0, None) if column != "mean" else None)
+            ax.set(
+                title=title, xlabel="training batch", ylim=(0, None) if column != "mean" else None
+            )
         axes[0, 2].legend(title="layer", loc="center left", bbox_to_anchor=(1.05, 0.5))
         pictures = axes[1:].ravel()
         for ax, name in zip(pictures, names, strict=False):

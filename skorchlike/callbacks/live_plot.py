@@ -216,6 +216,6 @@ def _panels(figure: Any, columns: Sequence[str]) -> dict[str, Any]:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         for name in names:
-            colour = COLOURS.get(name.partition("_")[0]) if name != quantity else None
+            colour = COLOURS.get(name.partition("_")[0])  # None is one of matplotlib's
             (lines[name],) = axes.plot([], [], label=name, marker=".", color=colour)
     return lines

@@ -91,7 +91,11 @@ class MLflow(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Import the library; which run it is may come from the fit that is continued."""
-        import_extra("mlflow.tracking", "mlflow", "The callback MLflow")
+        tracking = import_extra("mlflow.tracking", "mlflow", "The callback MLflow")
+        uri = self.tracking_uri
+        if uri is None:
+            uri = tracking.get_tracking_uri()  # absolute: the working folder may change
+        self.uri = uri if isinstance(uri, str) else f"sqlite:///{os.path.realpath(uri)}"
         self.run_id, self.running, self.written = None, False, ctx.epoch
         self.handled = id(sys.exception())
 
@@ -133,18 +137,16 @@ class MLflow(Callback):
     def _client(self) -> Any:
         from mlflow.tracking import MlflowClient
 
-        uri = self.tracking_uri
-        if uri is not None and not isinstance(uri, str):
-            uri = f"sqlite:///{os.path.realpath(uri)}"
         with warnings.catch_warnings():
             # MLflow uses a part of SQLAlchemy that is deprecated, when it first opens a store
             warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
-            return MlflowClient(tracking_uri=uri)
+            return MlflowClient(tracking_uri=self.uri)
 
     def _open(self, ctx: Context) -> None:
+        new = self.run_id is None
         try:
             client = self._client()
-            if self.run_id is not None:
+            if not new:
                 client.update_run(self.run_id, status="RUNNING")
             else:
                 # without a name MLflow draws one from Python's random numbers
@@ -153,11 +155,11 @@ class MLflow(Callback):
                 self.run_id = run.info.run_id
         except Exception as error:
             raise ParameterError(
-                f"MLflow cannot begin a run with tracking_uri={self.tracking_uri!r} and "
+                f"MLflow cannot begin a run with tracking_uri={self.uri!r} and "
                 f"experiment={self.experiment!r}: {error}"
             ) from error
         self.running = True
-        if self.log_params and self.written == 0:
+        if new and self.log_params:
             self._log_params(ctx, client)
 
     def _experiment_id(self, client: Any) -> str:
