@@ -242,3 +242,21 @@ def test_score_takes_weights():
 def test_float32_module_stands_float64_weights():
     est = fit(CLASSIFIER, X.astype("float32"), Y, WEIGHTS)
     assert est.predict_proba(X.astype("float32")).dtype == np.float32
+
+
+@pytest.mark.parametrize("ignored", [-100, 1])
+def test_the_train_loss_under_class_weights_does_not_depend_on_the_batch_size(ignored):
+    torch.manual_seed(0)
+    module = nn.Linear(4, 3).double()
+    of_class = torch.tensor([1.0, 5.0, 0.2], dtype=torch.float64)
+    criterion = nn.CrossEntropyLoss(weight=of_class, ignore_index=ignored)
+    losses = [
+        NeuralNetClassifier(
+            module, criterion=criterion, max_epochs=1, lr=1e-300, batch_size=size, shuffle=False
+        )
+        .fit(X, Y)
+        .loss_curve_[0]
+        for size in (len(X), 7, 1)  # batches of one row, of which some are all ignored
+    ]
+    expected = criterion(module(torch.tensor(X)), torch.tensor(Y)).item()
+    np.testing.assert_allclose(losses, expected, rtol=1e-9)

@@ -24,6 +24,27 @@ class MomentumLearner(NeuralNetClassifier):
             parameter.grad *= self.momentum
 
 
+class HandMadeMomentum(NeuralNetClassifier):
+    """SGD with momentum as textbooks have it: a velocity for each parameter, in the step."""
+
+    def __init__(self, momentum=0.9, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def do_step(self, ctx):
+        for group in ctx.optimizer.param_groups:  # each with its own lr, as schedulers set it
+            for parameter in group["params"]:
+                if parameter.grad is None:  # frozen
+                    continue
+                # kept with the optimizer, so a fit that is continued goes on with it
+                state = ctx.optimizer.state[parameter]
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(parameter)
+                velocity = state["velocity"].mul_(self.momentum).add_(parameter.grad)
+                parameter.sub_(group["lr"] * velocity)
+
+
 class ClipGradients(Callback):
     """Scale the gradients down when their norm exceeds a limit; count how often."""
 
@@ -100,6 +121,11 @@ def main():
     momentum = MomentumLearner(momentum=0.85, **common, random_state=0).fit(X_train, y_train)
     print(f"with momentum        test accuracy {momentum.score(X_test, y_test):.3f}")
     print(f"momentum is a parameter: {momentum.get_params()['momentum']}")
+
+    by_hand = HandMadeMomentum(momentum=0.85, **common, random_state=0).fit(X_train, y_train)
+    torchs = NeuralNetClassifier(**common, optimizer__momentum=0.85, random_state=0)
+    gap = by_hand.predict_proba(X_test) - torchs.fit(X_train, y_train).predict_proba(X_test)
+    print(f"momentum in the step, and torch's own: probabilities differ by {abs(gap).max():.0e}")
 
     both = NeuralNetClassifier(
         **{**common, "lr": 0.3},  # fewer steps, so larger ones

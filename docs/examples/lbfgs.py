@@ -62,7 +62,7 @@ def make_net(**params):
         "optimizer__line_search_fn": "strong_wolfe",
         "optimizer__max_iter": 10,
         "batch_size": -1,  # its curvature estimates need one and the same loss throughout
-        "max_epochs": 8,
+        "max_epochs": 5,
         "callbacks": [LBFGSStep()],
         "random_state": 0,
     }

@@ -9,9 +9,11 @@ Improving Generalization", ICLR 2021. One step:
 4. Go back to w and let the optimizer take its step by that gradient.
 
 All of it is the action `step`, which the callback replaces. It works with any optimizer and any
-estimator, since for each part it calls the action that the estimator has.
+estimator, since for each part it calls the action that the estimator has. (A module with batch
+norm updates its running statistics in both passes.)
 """
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -53,30 +55,17 @@ class SAM(Callback):
             parameter.add_(gradient * (self.rho / (norm + 1e-12)))  # never waits for a GPU
 
 
-def sharpness(net, X, y, radius=0.5, n_draws=20):
-    """Return how much the loss rises when the weights move by `radius` at random."""
-    module = net.model_.module_
-    X, y = torch.as_tensor(X, dtype=torch.float32), torch.as_tensor(y)
-    generator = torch.Generator().manual_seed(0)
-    losses = []
-    with torch.no_grad():
-        here = net.model_.criterion_(module(X), y)
-        weights = torch.nn.utils.parameters_to_vector(module.parameters())
-        for _ in range(n_draws):
-            step = torch.randn(weights.shape, generator=generator)
-            moved = weights + radius * step / step.norm()
-            torch.nn.utils.vector_to_parameters(moved, module.parameters())
-            losses.append(net.model_.criterion_(module(X), y))
-        torch.nn.utils.vector_to_parameters(weights, module.parameters())
-    return float(torch.stack(losses).mean() - here)
-
-
 def main():
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(
-        (X / 16).astype("float32"), y, train_size=300, stratify=y, random_state=0
+        (X / 16).astype("float32"), y, train_size=600, stratify=y, random_state=0
     )
-    for rho in (None, 0.05, 0.2):
+    # three in ten labels drawn at random: who fits them exactly has learned them by heart
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(y_train)) < 0.3
+    y_train = np.where(wrong, rng.integers(0, 10, len(y_train)), y_train)
+
+    for rho in (None, 0.05, 0.2, 0.5):
         net = NeuralNetClassifier(
             module__hidden_layer_sizes=(64,),
             optimizer="sgd",
@@ -89,9 +78,8 @@ def main():
         ).fit(X_train, y_train)
         name = "SGD" if rho is None else f"SAM, rho={rho}"
         print(
-            f"{name:<14} training loss {net.loss_curve_[-1]:.4f}, rises by "
-            f"{sharpness(net, X_train, y_train):.4f} nearby; "
-            f"test accuracy {net.score(X_test, y_test):.3f}"
+            f"{name:<14} loss on the noisy labels {net.loss_curve_[-1]:.2f}, "
+            f"accuracy on true ones {net.score(X_test, y_test):.3f}"
         )
 
 

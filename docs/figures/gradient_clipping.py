@@ -40,6 +40,8 @@ def draw():
     left.axhline(1, color="0.5", linestyle="--", linewidth=1)
     left.text(30, 1.1, "limit", color="0.4", ha="right", va="bottom", fontsize=9)
     left.set(yscale="log", xlabel="epoch", ylabel="largest gradient norm")
+    left.set_yticks([1, 3, 10, 30], ["1", "3", "10", "30"])
+    left.minorticks_off()
     left.set_title("before clipping", fontsize=10)
     right.set(xlabel="epoch", ylabel="validation loss", ylim=(0, None))
     right.set_title("on rows without extreme targets", fontsize=10)

@@ -201,7 +201,6 @@ class LRScheduler(Callback):
         self._begin(None if otherwise or further else state["total"])
         if not (otherwise or further):
             _put_options(self.optimizer, now)
-            self.base = state["base"]
             self.schedule.load_state_dict(state)  # type: ignore[union-attr]
 
     # -------------------------------------------------------------- the scheduler
@@ -338,13 +337,12 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where it is."""
-        state = {name: getattr(self, name) for name in ("taken", "start", "end")}
-        state.update(ramp=self.ramp.state_dict(), scheduler=self.scheduler.state_dict())
-        return state
+        scheduler, ramp = self.scheduler.state_dict(), self.ramp.state_dict()
+        return {"taken": self.taken, "ramp": ramp, "scheduler": scheduler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.taken, self.start, self.end = state["taken"], state["start"], state["end"]
+        self.taken = state["taken"]
         self.ramp.load_state_dict(state["ramp"])
         self.scheduler.load_state_dict(state["scheduler"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -113,10 +114,12 @@ class NaNGuard(Callback):
     def on_after_loss(self, ctx: Context) -> None:
         """Look at the loss."""
         self._n_batches += 1
+        if (self._n_batches - 1) % self.every or not isinstance(ctx.loss, Tensor) or ctx.loss.ndim:
+            return  # a loss that is no number is refused by the loop
         # .item() and bool() wait for the device, here and below
-        if (self._n_batches - 1) % self.every == 0 and not is_finite(ctx.loss):
-            value = f"is {ctx.loss.item()}" if ctx.loss.numel() == 1 else "is not finite"
-            self._end(ctx, "loss", f"the training loss {value}")
+        loss = ctx.loss.detach().item()
+        if not math.isfinite(loss):
+            self._end(ctx, "loss", f"the training loss is {loss}")
 
     def on_before_step(self, ctx: Context) -> None:
         """Look at the gradients."""

@@ -87,7 +87,7 @@ class _WeightAveraging(Callback):
 
     def on_phase_exit(self, ctx: Context) -> None:
         """Put the average into the module, however the training phase ended."""
-        if ctx.training and self.n_averaged and not self.average_in_module:
+        if self.n_averaged and not self.average_in_module:
             self._swap(ctx)
 
     def on_end(self, ctx: Context) -> None:
@@ -295,22 +295,15 @@ class SWA(_WeightAveraging):
         self.anneal_epochs = anneal_epochs
         self.anneal = anneal
 
-    def on_begin(self, ctx: Context) -> None:
-        """Find the first epoch to average."""
-        super().on_begin(ctx)
-        self.anneal_from, self.lrs, self.measured = None, (), True
-
     def on_before_train(self, ctx: Context) -> None:
         """Put the training weights into the module, and anneal the learning rate."""
         super().on_before_train(ctx)
-        self.measured = False
         if self.lr is None or not self._averages(ctx):
             return
         if self.anneal_from is None:
             lrs = [float(group["lr"]) for group in ctx.optimizer.param_groups]
             self.anneal_from = {"epoch": ctx.epoch, "lrs": lrs}
         self.lrs = self._annealed(self.lr, ctx.epoch - self.anneal_from["epoch"])
-        self._set_lr(ctx)
 
     def on_before_step(self, ctx: Context) -> None:
         """Have the last word on the learning rate: a scheduler may have set it since."""
@@ -323,29 +316,22 @@ class SWA(_WeightAveraging):
     def on_before_valid(self, ctx: Context) -> None:
         """Add the weights at the end of the epoch; the average is in the module."""
         # an epoch of which nothing was trained has no training loss
-        if self._averages(ctx) and "train_loss" in ctx.history[-1]:
-            average = _tensors(ctx.module)
-            if self.other_weights is None:
-                self.other_weights = {name: mean.clone() for name, mean in average.items()}
-                self.average_in_module = True
-            else:
-                weights = list(self.other_weights.values())
-                get_swa_multi_avg_fn()(list(average.values()), weights, self.n_averaged)
-            self.n_averaged += 1
-        self._measure(ctx)
-
-    def on_epoch_end(self, ctx: Context) -> None:
-        """Measure the batch norms if a cancel kept on_before_valid from it."""
-        self._measure(ctx)
-
-    def on_end(self, ctx: Context) -> None:
-        """Measure the batch norms if a cancel cut the last epoch off."""
-        super().on_end(ctx)
+        if not self._averages(ctx) or "train_loss" not in ctx.history[-1]:
+            return
+        self.measured = False
+        average = _tensors(ctx.module)
+        if self.other_weights is None:
+            self.other_weights = {name: mean.clone() for name, mean in average.items()}
+            self.average_in_module = True
+        else:
+            weights = list(self.other_weights.values())
+            get_swa_multi_avg_fn()(list(average.values()), weights, self.n_averaged)
+        self.n_averaged += 1
         self._measure(ctx)
 
     def on_exit(self, ctx: Context) -> None:
-        """Measure the batch norms of a model that is kept after an interruption."""
-        if ctx.stop_reason == "interrupted":
+        """Measure the batch norms if that was interrupted: the model is kept."""
+        if ctx.stop_reason == "interrupted" and not self.measured:
             self._measure(ctx)
 
     def state_dict(self) -> dict[str, Any]:
@@ -373,14 +359,9 @@ class SWA(_WeightAveraging):
 
     def _measure(self, ctx: Context) -> None:
         """Give the batch norms the statistics that belong to the average."""
-        if self.measured or not self.average_in_module:
-            return
         # those in eval mode are frozen: their statistics are not the training data's
-        layers = [
-            layer
-            for layer in ctx.module.modules()
-            if isinstance(layer, _BatchNorm) and layer.training and layer.running_mean is not None
-        ]
+        parts = ctx.module.modules()
+        layers = [part for part in parts if isinstance(part, _BatchNorm) and part.training]
         if layers:
             _measure_batch_norms(layers, ctx)
         self.measured = True

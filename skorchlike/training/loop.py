@@ -76,6 +76,7 @@ class Loop:
         self.on = resolve_stages(ctx.callbacks, states)
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
         self.train_loss, self.valid_loss = RunningLoss(), RunningLoss()
+        self.counts_rows = ctx._loss_function is None or ctx._loss_function.counts_rows
         self.states: dict[str, Any] = {}
         self.last_graph: Tensor | None = None
 
@@ -311,8 +312,10 @@ class Loop:
                 f"a criterion with reduction='mean' returns. Got {got}."
             )
         loss = loss.detach()
-        weight = ctx.sample_weight
-        running.add(loss, batch[4] if weight is None else weight.sum())
+        weight: Any = batch[4]
+        if not self.counts_rows or ctx.sample_weight is not None:
+            weight = ctx._loss_function.total_weight(ctx.y, ctx.sample_weight)
+        running.add(loss, weight)
         return loss
 
     def update_score(self) -> None:

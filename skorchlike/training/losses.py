@@ -96,14 +96,24 @@ class LossFunction:
         sample_weight : Tensor or None
             Weights of its rows.
         """
-        criterion = self.criterion
-        if getattr(criterion, "reduction", "mean") == "sum":
-            return 1.0
+        sums = getattr(self.criterion, "reduction", "mean") == "sum"
+        return 1.0 if sums else self.total_weight(y, sample_weight)
+
+    def total_weight(self, y: Tensor, sample_weight: Tensor | None) -> float | Tensor:
+        """Return the number of rows, or the sum of their weights and their labels' weights."""
         if sample_weight is not None:
             return self._total(y, sample_weight)
-        if self._weighs_labels(y) and (criterion.weight is not None or criterion.ignore_index >= 0):
-            return self._total(y, torch.ones_like(y, dtype=torch.get_default_dtype()))
-        return float(len(y))
+        if self.counts_rows or not self._weighs_labels(y):
+            return float(len(y))
+        return self._total(y, torch.ones_like(y, dtype=torch.get_default_dtype()))
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether, without sample weights, every row counts the same."""
+        criterion = self.criterion
+        if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
+            return True
+        return criterion.weight is None and criterion.ignore_index < 0
 
     def _weighs_labels(self, target: Tensor) -> bool:
         labels = isinstance(self.criterion, (nn.CrossEntropyLoss, nn.NLLLoss))
@@ -219,10 +229,10 @@ class RunningLoss:
     def reset(self) -> None:
         """Forget all batches."""
         self.losses: list[Tensor] = []
-        self.weights: list[int | Tensor] = []
+        self.weights: list[float | Tensor] = []
         self.total = self.weight = 0.0
 
-    def add(self, loss: Tensor, weight: int | Tensor) -> None:
+    def add(self, loss: Tensor, weight: float | Tensor) -> None:
         """Add a detached loss and its batch's number of rows or sum of weights."""
         self.losses.append(loss)
         self.weights.append(weight)
@@ -231,7 +241,9 @@ class RunningLoss:
 
     def _fetch(self) -> None:
         weights = to_floats(self.weights)
-        self.total += sum(v * w for v, w in zip(to_floats(self.losses), weights, strict=True))
+        pairs = zip(to_floats(self.losses), weights, strict=True)
+        # where all labels are ignored the weight is 0 and torch's mean NaN
+        self.total += sum(loss * weight for loss, weight in pairs if weight)
         self.weight += sum(weights)
         self.losses, self.weights = [], []
 
@@ -241,7 +253,7 @@ class RunningLoss:
         return self.total / self.weight if self.weight else None
 
 
-def to_floats(values: Sequence[Tensor | int]) -> list[float]:
+def to_floats(values: Sequence[Tensor | float]) -> list[float]:
     """Return tensors of one device (or integers) as floats, fetching them all at once."""
     if values and isinstance(values[0], Tensor) and values[0].device.type != "cpu":
         return torch.stack(values).tolist()  # type: ignore[arg-type]

@@ -159,6 +159,11 @@ def test_what_a_module_learns_is_kept_and_the_users_own_is_left_alone():
     assert net.model_.callbacks_.batch_transform["n"] == 48
 
 
+def test_a_module_that_learns_nothing_leaves_no_state():
+    net = make_net(callbacks=[BatchTransform(nn.Identity())]).fit(X, Y)
+    assert net.model_.callbacks_ == {}
+
+
 # ----------------------------------------------------------------------- errors
 
 

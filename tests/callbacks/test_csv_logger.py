@@ -117,6 +117,16 @@ def test_after_each_epoch_the_file_has_its_row(tmp_path):
     assert {tuple(rows[0]) for rows in seen} == {tuple(net.history_)}
 
 
+def test_the_columns_stand_in_the_file_before_the_first_epoch_has_ended(tmp_path):
+    class Look(Callback):
+        def on_batch_end(self, ctx):
+            header = (tmp_path / "h.csv").read_text().splitlines()[0].split(",")
+            assert set(header) == set(ctx.columns)
+
+    net = fit(tmp_path / "h.csv", Look())
+    assert_holds_history(tmp_path / "h.csv", net)
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_column_that_comes_later_is_in_the_file(announced, tmp_path):
     seen = Log()
@@ -213,10 +223,11 @@ def test_a_function_names_the_file_once_a_fit_and_a_continued_fit_keeps_it(tmp_p
     assert_holds_history(tmp_path / "2.csv", other)
 
 
-def test_each_fit_of_a_search_in_two_processes_has_its_file(tmp_path):
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_each_fit_of_a_search_has_its_file(n_jobs, tmp_path):
     logger = CSVLogger(lambda ctx: f"{tmp_path}/{ctx.estimator.lr}_{uuid.uuid4()}.csv")
     net = make_net(callbacks=[logger])
-    search = GridSearchCV(net, {"lr": [0.1, 0.2]}, cv=2, n_jobs=2).fit(X, Y)
+    search = GridSearchCV(net, {"lr": [0.1, 0.2]}, cv=2, n_jobs=n_jobs).fit(X, Y)
     files = sorted(tmp_path.iterdir())
     assert [path.name[:3] for path in files].count("0.1") >= 2
     assert len(files) == 5

@@ -469,14 +469,20 @@ def test_lr_find_runs_without_the_estimators_callbacks_unless_told():
     assert len(kept.records) == 4  # the callback that ends the fit ended the sweep
 
 
-def test_lr_find_runs_without_scikit_learns_callbacks():
-    from sklearn.callback import ProgressBar
+class OfSklearn:
+    """A callback of scikit-learn's own protocol, which does not want to be called."""
 
-    net = make_net().set_callbacks(ProgressBar())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(lr_find(net, X, Y, n_steps=4).records) == 4
-    assert net._skl_callbacks
+    def setup(self, estimator, context):
+        raise AssertionError("called")
+
+    on_fit_task_begin = on_fit_task_end = teardown = setup
+
+
+def test_lr_find_runs_without_scikit_learns_callbacks():
+    net = make_net().set_callbacks(OfSklearn())
+    assert len(lr_find(net, X, Y, n_steps=4).records) == 4
+    with pytest.raises(AssertionError, match="called"):
+        net.fit(X, Y)
 
 
 class Noise(TransformerMixin, BaseEstimator):

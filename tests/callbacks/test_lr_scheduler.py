@@ -26,6 +26,10 @@ def fade(step):
     return 0.9**step
 
 
+def halve(step):
+    return 0.5**step
+
+
 def grow(step):
     return 1 + 0.1 * step
 
@@ -289,6 +293,16 @@ def test_a_cosine_with_a_length_of_ones_own_rises_again_as_torchs_does():
     assert got[3:] == pytest.approx([0, LR / 4, LR * 3 / 4], abs=1e-15)
 
 
+def test_one_cycle_takes_epochs_and_steps_of_each_instead_of_a_total():
+    said = {"policy__epochs": EPOCHS, "policy__steps_per_epoch": BATCHES}
+    assert lrs_of("one_cycle", unit="batch", **said) == lrs_of("one_cycle", unit="batch")
+
+
+def test_a_policy_of_ones_own_may_take_any_number_for_a_length():
+    got = lrs_of(lambda optimizer, step_size: chained(optimizer, step_size), policy__step_size=0.5)
+    assert got == lrs_of(chained)
+
+
 def test_one_cycle_peaks_at_each_groups_own_lr():
     class Groups(Callback):
         order = 1000
@@ -514,8 +528,22 @@ def test_a_schedule_said_otherwise_begins_anew_from_the_base_lr_and_says_so(chan
     assert seen == log
 
 
-def test_a_new_lr_is_the_base_of_a_new_schedule():
-    net, seen = scheduler_net("exponential", policy__gamma=0.5, warm_start=True, max_epochs=2)
+def test_another_monitor_is_another_plateau_and_nothing_to_a_cosine():
+    script = {"script": Script([3.0, 3, 2, 2] * 3)}
+    said = {"monitor": "my_loss", "warm_start": True, "max_epochs": 2, "others": script}
+    net, _ = scheduler_net("cosine", **said)
+    net.fit(X, Y).set_params(callbacks__sched__monitor="train_loss").fit(X, Y)
+    net, _ = scheduler_net("plateau", **said)
+    with pytest.warns(UserWarning, match="begins anew"):
+        net.fit(X, Y).set_params(callbacks__sched__monitor="train_loss").fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [("exponential", {"policy__gamma": 0.5}), ("lambda", {"policy__lr_lambda": halve})],
+)
+def test_a_new_lr_is_the_base_of_a_new_schedule(policy, said):
+    net, seen = scheduler_net(policy, warm_start=True, max_epochs=2, **said)
     net.fit(X, Y)
     with pytest.warns(UserWarning, match="The lr .* its schedule begins anew"):
         net.set_params(lr=0.01).fit(X, Y)

@@ -498,6 +498,30 @@ def test_however_much_is_gathered_before_it_is_moved_the_values_are_the_same(pen
     assert last(net)["valid_auroc"] == pytest.approx(expected)
 
 
+def test_what_is_held_of_a_phase_is_bounded(monkeypatch):
+    monkeypatch.setattr("skorchlike.callbacks.metrics.PENDING_BYTES", 200)
+    X = np.arange(100.0)[:, None]
+    held = Log()
+
+    class Look(Callback):
+        order = 60
+
+        def on_batch_valid_end(self, ctx):
+            rows = ctx.callbacks["metrics"]._rows
+            kept = [part for parts in rows.parts for part in parts if part is not None]
+            # the memory behind a tensor, not only what it shows of it
+            held.append((rows.pending_bytes, sum(part.untyped_storage().nbytes() for part in kept)))
+
+    metrics = Metrics("r2", max_rows=16)
+    net = NeuralNetRegressor(Linear, max_epochs=1, callbacks=[metrics, Look()], random_state=0)
+    with pytest.warns(UserWarning, match="max_rows=16"):
+        net.set_params(predict_batch_size=5).fit(X, X[:, 0], X_val=X, y_val=X[:, 0])
+    # a row is an output and a target of 8 bytes each, and up to 16 rows stay
+    assert len(held) == 20
+    assert max(pending for pending, _ in held) < 200
+    assert max(kept for _, kept in held) <= 16 * 16
+
+
 def test_memory_of_outputs_that_a_module_uses_again_is_copied():
     X, y = make_data()
 
@@ -576,12 +600,13 @@ def test_metrics_run_without_gradients():
     assert set(enabled) == {(False, False)}
 
 
-def test_a_search_compares_by_it_in_two_processes():
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_search_varies_the_metrics_and_stops_by_one(n_jobs):
     X, y, _, _ = classes_data(2)
     metrics = Metrics(["roc_auc", accuracy_score])
     net = classifier(metrics, EarlyStopping("valid_roc_auc", patience=1), validation_fraction=0.3)
     grid = {"callbacks__metrics__metrics": ["roc_auc", ["roc_auc", "f1_macro"]]}
-    search = GridSearchCV(net, grid, cv=2, n_jobs=2).fit(X, y)
+    search = GridSearchCV(net, grid, cv=2, n_jobs=n_jobs).fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert "valid_roc_auc" in search.best_estimator_.history_
 

@@ -114,6 +114,20 @@ def test_cutmix_fills_one_box_with_what_the_partner_has_there(data):
     assert len(set(areas)) > 4
 
 
+def test_the_box_has_the_share_that_was_drawn_unless_a_border_cuts_it_off():
+    wide = np.random.default_rng(0).normal(size=(8, 1, 64, 32))
+    # so large an alpha draws one half each time
+    params = {"module": Flat, "module__n_inputs": 64 * 32, "max_epochs": 15}
+    sides = []
+    for seen in looked_at(CutMix(alpha=1e9), wide, **params):
+        moved = next((i for i, partner in enumerate(seen["partner"]) if partner != i), None)
+        if moved is not None:
+            box = np.nonzero(seen["X"][moved, 0].numpy() != wide[seen["index"]][moved, 0])
+            sides.append([np.ptp(axis) + 1 for axis in box])
+    # 64 and 32 times the square root of one half
+    assert np.max(sides, axis=0).tolist() == [45, 23]
+
+
 @pytest.mark.parametrize("alpha", [0.001, 0.05, 0.2, 1, 5.0])
 def test_the_share_is_drawn_from_a_beta_distribution(alpha):
     log = looked_at(

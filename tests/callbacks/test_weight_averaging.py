@@ -335,8 +335,9 @@ def test_the_pass_changes_statistics_alone():
 
 
 def test_a_last_batch_of_one_row_that_training_drops_does_no_harm():
-    net = make_net(module=Normed, callbacks=[SWA(1)], batch_size=7, drop_last=True).fit(X, Y)
-    hidden = net.model_.module_[0](XT)
+    net = make_net(module=Normed, callbacks=[SWA(1)], batch_size=2, drop_last=True)
+    net.fit(X[:3], Y[:3])
+    hidden = net.model_.module_[0](XT[:3])
     torch.testing.assert_close(net.model_.module_[1].running_mean, hidden.mean(0))
 
 
@@ -416,7 +417,7 @@ def test_each_parameter_group_is_annealed_from_its_own_lr():
 
 
 @pytest.mark.parametrize("unit", ["batch", "epoch"])
-def test_the_lr_of_swa_wins_over_a_scheduler(unit):
+def test_the_lr_of_swa_wins_over_a_schedule_of_torch(unit):
     scheduler = LRScheduler("exponential", unit=unit, policy__gamma=0.5)
     alone, _ = fit(scheduler, max_epochs=6)
     net, _ = fit(scheduler, SWA(3, lr=0.2, anneal_epochs=2), max_epochs=6)
@@ -425,6 +426,16 @@ def test_the_lr_of_swa_wins_over_a_scheduler(unit):
     begin = 0.3 * 0.5 ** (4 if unit == "batch" else 2)
     expected = np.ravel(swalr([begin], 0.2, 2, "cos", 4))
     np.testing.assert_allclose(net.history_["lr"][2:], expected, rtol=1e-12)
+
+
+def test_the_lr_of_swa_wins_over_one_set_in_every_batch():
+    class Rate(Callback):
+        def on_batch_begin(self, ctx):
+            ctx.optimizer.param_groups[0]["lr"] = 7.0
+
+    expected, _ = fit(SWA(1, lr=0.1, anneal_epochs=0))
+    net, _ = fit(SWA(1, lr=0.1, anneal_epochs=0), Rate())
+    assert same_weights(weights_of(net.model_.module_), weights_of(expected.model_.module_))
 
 
 def test_an_lr_that_is_a_tensor_stays_as_the_user_gave_it():
@@ -581,13 +592,26 @@ def test_an_interruption_leaves_the_average_in_the_module(averaging, order, stag
     assert_consistent(net, log)
 
 
-def test_batch_norms_of_an_interrupted_fit_are_measured():
-    acting = FailingCallback("on_batch_begin", KeyboardInterrupt, epoch=3, step=2)
-    net = make_net(module=Normed, callbacks=[SWA(1), acting], max_epochs=4)
+@pytest.mark.parametrize("call", [7, 11, 12, 14])
+def test_batch_norms_of_an_interrupted_fit_are_measured(call):
+    calls = Log()
+
+    class Interrupted(NeuralNetClassifier):
+        def do_predict(self, ctx):
+            calls.append(1)
+            if len(calls) == call:  # 1 to 4 train, 5 to 8 measure, and so on
+                raise KeyboardInterrupt
+            super().do_predict(ctx)
+
+    params = {"module": Normed, "batch_size": 2, "max_epochs": 4, "random_state": 0}
+    net = Interrupted(**params, callbacks={"cb0": SWA(1)})
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y)
+    norm = net.model_.module_[1]
     hidden = net.model_.module_[0](XT)
-    torch.testing.assert_close(net.model_.module_[1].running_mean, hidden.mean(0))
+    torch.testing.assert_close(norm.running_mean, hidden.mean(0))
+    assert norm.momentum == 0.1
+    assert state(net)["n_averaged"] == (1 if call < 13 else 2)
 
 
 @pytest.mark.parametrize("cancel", [CancelEpochException, CancelFitException])
