@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LINEAR, LARGEST = 0.1, 100.0
 """Bins are equally wide up to about the first size, and wider and wider up to the second."""
 
-MOST_VALUES = 2**16
+MOST_VALUES = 2**14
 """A histogram is of the first rows of a batch, of so many values: enough for shares."""
 
 STATISTICS = ("mean", "std", "near_zero", "dead")
@@ -64,7 +64,7 @@ class ActivationStats(Callback):
     first dimension.
 
     Of several outputs of a layer the first tensor counts, of several calls in a batch the
-    first. The histogram of a large output is of the batch's first rows, 65536 numbers or so.
+    first. The histogram of a large output is of the batch's first rows, 16384 numbers or so.
     All stays on the device until the end of the training phase.
 
     The idea: ``ActivationStats`` of fastai; its "colorful dimension" is S. Giomo's.

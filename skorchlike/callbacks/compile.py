@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import types
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,12 +107,19 @@ class Compile(Callback):
                 "The 'mode' parameter of Compile is for backend='inductor' alone. Got "
                 f"mode={self.mode!r} and backend={self.backend!r}: leave one out."
             )
+        if self.backend == "inductor" or self.what == "step":
+            # compiling would import it, with deprecations of torch's own that may be errors
+            with warnings.catch_warnings(action="ignore"):
+                importlib.import_module("torch._inductor.compile_fx")
         self._undo = contextlib.ExitStack()
         # else hooks that a callback sets or removes later would be ignored in silence
         hook_guards = torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
         self._undo.enter_context(hook_guards)
         self._compile_module(ctx.module, "module")
         if self.what == "step":
+            # torch itself hides this warning, but not from those who make warnings errors
+            self._undo.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor")
             self._compile_module(ctx.criterion, "criterion")
             self._compile_step(ctx.optimizer)
 
@@ -131,7 +140,10 @@ class Compile(Callback):
         # not module.compile(): torch traces no frame of its own files, so that would do
         # nothing, in silence, for a torch.nn.Sequential
         call = _caller(module)
-        call.__code__ = _own_code(f"{module} {[tuple(p.shape) for p in module.parameters()]}")
+        shapes = [tuple(p.shape) for p in module.parameters()]
+        call.__code__ = _own_code(
+            f"{self.mode} {self.dynamic} {self.fullgraph} {type(module)} {module} {shapes}"
+        )
         compiled = self._compile(call, what, fullgraph=bool(self.fullgraph))
         self._replace(module, "_compiled_call_impl", compiled)
 
@@ -179,12 +191,12 @@ def _caller(module: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _own_code(architecture: str) -> types.CodeType:
-    """Return a copy of the caller's code for modules of one architecture.
+def _own_code(description: str) -> types.CodeType:
+    """Return a copy of the caller's code for modules and options of one description.
 
     torch keeps graphs by code object, at most 8 each, and then compiles no more: so fits of
     like modules (cross-validation) share graphs, and a search over layers has enough. By the
     name torch remembers which sizes vary.
     """
-    name = f"compiled_module_{zlib.crc32(architecture.encode()):08x}"
+    name = f"compiled_module_{zlib.crc32(description.encode()):08x}"
     return _caller(None).__code__.replace(co_name=name)

@@ -193,7 +193,6 @@ class Metrics(Callback):
         return ("train", "valid") if self.on == "both" else (self.on,)
 
     def _begin(self, phase: str) -> None:
-        self._rows = None
         if phase in self._phases():
             self._phase, self._rows = phase, _Rows(self.max_rows)
             for metric in self._objects.values():

@@ -1,5 +1,6 @@
 """One of each built-in callback, ready for a small classifier."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ def look(*args):
     """Do nothing: a hook."""
 
 
+class FreshFolder:
+    """Another folder for each fit: TensorBoard waits where two fits of a second share one."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, ctx):
+        return tempfile.mkdtemp(dir=self.folder)
+
+
 def make(name, folder):
     """Return a callback by its registered name; files go into the folder."""
     folder = Path(folder)
@@ -34,7 +45,7 @@ def make(name, folder):
         "mlflow": {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}"},
         "nan_guard": {},
         "swa": {"start": 1},
-        "tensorboard": {"log_dir": folder / "runs"},
+        "tensorboard": {"log_dir": FreshFolder(folder)},
         "time_limit": {"seconds": 3600},
         "unfreeze": {"starting": "*.bias", "schedule": {2: "*"}},
     }

@@ -300,6 +300,17 @@ def test_all_states_are_put_back_however_the_fit_ends(error, continued):
             assert same_weights(weights_of(was), weights_of(now))
 
 
+def test_those_who_come_later_in_on_end_find_the_first_weights():
+    first, last = Log(), Log()
+
+    class Save(Watch):
+        def on_end(self, ctx):
+            last.append(weights_of(ctx.module))
+
+    finder_net(others={"save": Save(first)}).fit(X, Y)
+    assert same_weights(first[0], last[0])
+
+
 def test_a_further_sweep_has_its_own_records():
     net = finder_net(warm_start=True).fit(X, Y)
     once = net.model_.callbacks_.lr_finder

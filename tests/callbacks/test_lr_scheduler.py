@@ -294,8 +294,9 @@ def test_a_cosine_with_a_length_of_ones_own_rises_again_as_torchs_does():
 
 
 def test_one_cycle_takes_epochs_and_steps_of_each_instead_of_a_total():
-    said = {"policy__epochs": EPOCHS, "policy__steps_per_epoch": BATCHES}
-    assert lrs_of("one_cycle", unit="batch", **said) == lrs_of("one_cycle", unit="batch")
+    got = lrs_of("one_cycle", unit="batch", policy__epochs=3, policy__steps_per_epoch=3)
+    assert got == lrs_of("one_cycle", unit="batch", policy__total_steps=9)
+    assert got != lrs_of("one_cycle", unit="batch")
 
 
 def test_a_policy_of_ones_own_may_take_any_number_for_a_length():

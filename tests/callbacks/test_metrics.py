@@ -200,7 +200,9 @@ def heaviest_error(y_true, y_pred, sample_weight=None):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_functions_are_given_what_predict_returns_and_the_weights_they_can_take(weighted):
     X, y, X_val, y_val = classes_data(3)
-    weights = np.linspace(0.1, 2, 30) if weighted else None
+    # a module in float32, which holds these weights exactly; the sums are in float64
+    X, X_val = X.astype(np.float32), X_val.astype(np.float32)
+    weights = 1 + np.arange(30) / 1024 if weighted else None
     metrics = Metrics([rows_of_a, heaviest_error, accuracy_score])
     fit_params = {"X_val": X_val, "y_val": y_val, "sample_weight_val": weights}
     if weighted:
