@@ -30,5 +30,7 @@ def draw():
         ax.set(xlabel="epoch", title=f"warmup={warmup}")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("learning rate")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
     return figure

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LINEAR, LARGEST = 0.1, 100.0
 """Bins are equally wide up to about the first size, and wider and wider up to the second."""
 
+SPAN = math.log1p(LARGEST / LINEAR)
+
 MOST_VALUES = 2**14
 """A histogram is of the first rows of a batch, of so many values: enough for shares."""
 
@@ -123,6 +125,7 @@ class ActivationStats(Callback):
         # of each batch on the device: epoch, step, global_step, layer → numbers
         self._pending: list[tuple[tuple[int, int, int], dict[str, Tensor]]] = []
         self._batch: dict[str, Tensor] | None = None
+        self._n_fetched = 0
 
     def on_before_train(self, ctx: Context) -> None:
         """Put the hooks in place."""
@@ -133,8 +136,9 @@ class ActivationStats(Callback):
         """Record this batch if it is its turn."""
         assert self._result is not None
         self._batch, step = None, ctx.global_step
-        while self._is_due(step) and self._n_records() >= self.max_records:
+        while self._is_due(step) and self._n_fetched + len(self._pending) >= self.max_records:
             self._result.thin()
+            self._n_fetched = self._result.n_batches
             self._pending = [(at, batch) for at, batch in self._pending if self._is_due(at[2])]
         if self._is_due(step):
             self._batch = {}
@@ -166,7 +170,7 @@ class ActivationStats(Callback):
     def load_state_dict(self, state: ActivationRecords) -> None:
         """Go on with the records of an earlier fit, if the bins are the same."""
         if len(state.edges) == self.n_bins + 1:
-            self._result, self._pending = state, []
+            self._result, self._pending, self._n_fetched = state, [], state.n_batches
         else:
             warnings.warn(
                 f"ActivationStats starts afresh: the fit that is continued has "
@@ -198,10 +202,6 @@ class ActivationStats(Callback):
         assert self._result is not None
         return (global_step - 1) % self._result.stride == 0
 
-    def _n_records(self) -> int:
-        assert self._result is not None
-        return len(self._pending) + len(np.unique(self._result.global_step))
-
     def _fetch(self) -> None:
         """Move what is pending from the device, all at once: this waits for it."""
         assert self._result is not None
@@ -210,6 +210,7 @@ class ActivationStats(Callback):
         self._pending = []
         if rows:
             self._result.append(rows, torch.stack(numbers).cpu().double().numpy())
+            self._n_fetched = self._result.n_batches
 
 
 class ActivationRecords(Bunch):
@@ -231,16 +232,20 @@ class ActivationRecords(Bunch):
     @classmethod
     def empty(cls, n_bins: int, stride: int) -> ActivationRecords:
         """Return an object without records."""
-        span = math.asinh(LARGEST / LINEAR)
         counters = {name: np.empty(0, np.int64) for name in ("epoch", "step", "global_step")}
         return cls(
             layer=[],
             **counters,
             **{name: np.empty(0) for name in STATISTICS},
             shares=np.empty((0, n_bins), np.float32),
-            edges=LINEAR * np.sinh(np.linspace(-span, span, n_bins + 1)),
+            edges=_value(np.linspace(-SPAN, SPAN, n_bins + 1)),
             stride=stride,
         )
+
+    @property
+    def n_batches(self) -> int:
+        """The number of batches recorded."""
+        return len(np.unique(self.global_step))
 
     @property
     def records(self) -> pd.DataFrame:
@@ -319,14 +324,14 @@ class ActivationRecords(Bunch):
         used = np.flatnonzero(self.shares.any(0))
         low, high = (used[0], used[-1] + 1) if len(used) else (0, len(self.edges) - 1)
         # the axis is that of the bins, and so are its ticks
-        heights = np.arcsinh(self.edges[low : high + 1] / LINEAR)
+        heights = _height(self.edges[low : high + 1])
         norm = import_extra("matplotlib.colors", "plot", "ActivationRecords.plot").LogNorm(1e-3, 1)
         image = ax.pcolormesh(
             [*steps, last], heights, self.shares[rows, low:high].T, norm=norm, cmap="viridis"
         )
         ax.set_facecolor(image.get_cmap()(0.0))  # shares of 0 have no logarithm
         ticks = np.array([-100, -10, -1, 0, 1, 10, 100])
-        ax.set_yticks(np.arcsinh(ticks / LINEAR), [str(tick) for tick in ticks])
+        ax.set_yticks(_height(ticks), [str(tick) for tick in ticks])
         ax.set(title=_show(name), xlabel="training batch", ylabel="output")
         ax.set_ylim(heights[0], heights[-1])
         return image
@@ -337,13 +342,22 @@ class ActivationRecords(Bunch):
     def __repr__(self) -> str:
         """Return the layers and the number of batches."""
         layers = ", ".join(map(repr, dict.fromkeys(self.layer))) or "none"
-        return f"ActivationRecords(layers: {layers}; batches: {len(np.unique(self.global_step))})"
+        return f"ActivationRecords(layers: {layers}; batches: {self.n_batches})"
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), "histograms", "plot", "records"]
 
 
 TITLES = ("mean", "std", "share of dead units")
+
+
+def _height(values: np.ndarray) -> np.ndarray:
+    """Return where values stand on the axis on which the bins are equally wide."""
+    return np.copysign(np.log1p(np.abs(values) / LINEAR), values)
+
+
+def _value(heights: np.ndarray) -> np.ndarray:
+    return np.copysign(LINEAR * np.expm1(np.abs(heights)), heights)
 
 
 def measure(tensor: Tensor, n_bins: int, threshold: float) -> Tensor:
@@ -361,17 +375,20 @@ def measure(tensor: Tensor, n_bins: int, threshold: float) -> Tensor:
     values = tensor.detach()
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     values = values.reshape(len(values) if values.ndim else 1, -1)
-    std, mean = torch.std_mean(values, correction=0)
     near_zero = values.abs() <= threshold
-    shares = [near_zero.to(values.dtype).mean(), near_zero.all(0).to(values.dtype).mean()]
+    statistics = [
+        values.mean(),
+        values.std(correction=0),  # on a CPU this is faster than std_mean
+        near_zero.to(values.dtype).mean(),
+        near_zero.all(0).to(values.dtype).mean(),
+    ]
     rows = values[: max(1, MOST_VALUES // values.shape[1])].flatten()
-    span = math.asinh(LARGEST / LINEAR)
-    place = ((rows / LINEAR).asinh() + span) * (n_bins / (2 * span))
+    place = ((rows.abs() / LINEAR).log1p().copysign(rows) + SPAN) * (n_bins / (2 * SPAN))
     # NaN gets a bin of its own; not histc, which refuses to be deterministic on CUDA
     place = place.clamp(0, n_bins - 1).nan_to_num(n_bins).long()
     one = values.new_ones(()).expand(len(rows))
     counts = values.new_zeros(n_bins + 1).scatter_add_(0, place, one)
-    return torch.cat([torch.stack([mean, std, *shares]), counts[:-1] / len(rows)])
+    return torch.cat([torch.stack(statistics), counts[:-1] / len(rows)])
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -115,11 +115,11 @@ class Compile(Callback):
         # else hooks that a callback sets or removes later would be ignored in silence
         hook_guards = torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
         self._undo.enter_context(hook_guards)
+        # torch hides this warning of its own, but not from those who make warnings errors
+        self._undo.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor")
         self._compile_module(ctx.module, "module")
         if self.what == "step":
-            # torch itself hides this warning, but not from those who make warnings errors
-            self._undo.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor")
             self._compile_module(ctx.criterion, "criterion")
             self._compile_step(ctx.optimizer)
 

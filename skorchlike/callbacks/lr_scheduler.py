@@ -370,14 +370,15 @@ def _resolve(policy: Any) -> Callable[..., Any]:
                 f"{did_you_mean(policy.lower(), names)}"
             )
         return names[policy.lower()]
+    known = callable(policy)
     if isinstance(policy, type):
-        known = issubclass(policy, schedulers.LRScheduler) and policy is not schedulers.LRScheduler
-        if not known or issubclass(policy, nested):
-            raise ParameterError(
-                "The 'policy' parameter of LRScheduler must be a name, a class of torch.optim."
-                "lr_scheduler, or a function that takes the optimizer and returns a scheduler "
-                f"(such as one of several others). Got {policy.__name__}."
-            )
+        known = issubclass(policy, schedulers.LRScheduler) and not issubclass(policy, nested)
+    if not known or policy is schedulers.LRScheduler:
+        raise ParameterError(
+            "The 'policy' parameter of LRScheduler must be a name, a class of torch.optim."
+            "lr_scheduler, or a function that takes the optimizer and returns a scheduler (such as "
+            f"one of several others). Got {short(policy)}."
+        )
     return policy
 
 

@@ -128,6 +128,9 @@ class NaNGuard(Callback):
         scales = getattr(ctx.optimizer, "scaler", None) is not None
         if scales or not self.check_gradients or (self._n_steps - 1) % self.every:
             return
+        groups = ctx.optimizer.param_groups
+        if all_finite([p.grad for group in groups for p in group["params"] if p.grad is not None]):
+            return
         gradients = {n: p.grad for n, p in _parameters(ctx).items() if p.grad is not None}
         bad = _bad(gradients)
         if bad:
@@ -399,10 +402,15 @@ def is_finite(values: Any) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(values))
 
 
+def all_finite(tensors: list[Tensor]) -> bool:
+    """Whether the norm over all tensors is finite; if not, they may yet be: it may overflow."""
+    values = [tensor._values() if tensor.is_sparse else tensor for tensor in tensors]
+    values = [v for v in values if v.is_floating_point() or v.is_complex()]
+    return not values or math.isfinite(nn.utils.get_total_norm(values).item())
+
+
 def _bad(tensors: dict[str, Tensor]) -> list[str]:
     """Return the names of those that are not finite, at the cost of one wait if none is."""
-    flat = list(_tensors(list(tensors.values())))
-    # the norm of finite numbers may overflow, too
-    if not flat or bool(torch.isfinite(nn.utils.get_total_norm(flat))):
+    if all_finite([tensor.detach() for tensor in tensors.values()]):
         return []
     return [name for name, tensor in tensors.items() if not is_finite(tensor)]

@@ -6,12 +6,22 @@ import copy
 import gc
 import math
 import pickle
+import warnings
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
-from doubles import FailingCallback, Log, RecordingCallback, make_data, same_weights, weights_of
+from doubles import (
+    FailingCallback,
+    Linear,
+    Log,
+    RecordingCallback,
+    make_data,
+    same_weights,
+    weights_of,
+)
 from torch import nn
 
 from skorchlike import (
@@ -32,7 +42,8 @@ class Net(nn.Module):
 
     def __init__(self, n_features_in, n_outputs, width=6):
         super().__init__()
-        self.first = nn.Linear(n_features_in, width)
+        # no bias: before a batch norm its gradient would be nothing but rounding
+        self.first = nn.Linear(n_features_in, width, bias=False)
         self.norm = nn.BatchNorm1d(width)
         self.second = nn.Linear(width, n_outputs)
         self.double()
@@ -105,10 +116,10 @@ OPTIMIZERS = [
 
 @pytest.mark.parametrize(("optimizer", "tolerance"), OPTIMIZERS)
 def test_a_compiled_optimizer_takes_the_plain_steps(optimizer, tolerance, backend):
-    compiled = make_net(Compile("step", backend=backend), **optimizer).fit(X, Y)
-    assert_close(compiled, make_net(**optimizer).fit(X, Y), tolerance)
-    without = make_net(Compile("step", backend=Backend())).fit(X, Y)  # fused: left as it is
-    assert without.n_iter_ == 3
+    options = {**optimizer, "batch_size": 11}
+    compiled = make_net(Compile("step", backend=backend), **options).fit(X, Y)
+    assert_close(compiled, make_net(**options).fit(X, Y), tolerance)
+    assert len(backend.graphs) >= 3
 
 
 def test_with_step_module_criterion_and_optimizer_are_graphs(backend):
@@ -118,8 +129,7 @@ def test_with_step_module_criterion_and_optimizer_are_graphs(backend):
     code = [graph.code for graph in backend.graphs]
     assert sum("tanh" in c for c in code) == 1
     assert sum("cross_entropy" in c for c in code) == 1
-    # one for the first learning rate; they did not change it
-    assert sum("foreach_add" in c or "add_(" in c for c in code) == 1
+    assert sum("alpha = -0.05" in c for c in code) == 1
     # three epochs of one batch: each is run three times
     assert backend.n_calls == 3 * len(backend.graphs) == 9
 
@@ -149,10 +159,10 @@ def test_torchs_schedulers_work_with_a_compiled_step():
         def on_after_step(self, ctx):
             self.scheduler.step()
 
-    options = {"optimizer": "sgd", "optimizer__fused": False}
+    options = {"optimizer": "sgd", "optimizer__fused": False, "batch_size": 11, "module": Linear}
     compiled = make_net(Compile("step", backend="eager"), Schedule(), **options).fit(X, Y)
     assert_close(compiled, make_net(Schedule(), **options).fit(X, Y))
-    assert compiled.history_["lr"].iloc[-1] == pytest.approx(0.05 * 0.9**9)
+    assert compiled.history_["lr"].iloc[-1] == pytest.approx(0.05 * 0.9**6)
 
 
 # -------------------------------------------------------------------------- graphs
@@ -186,10 +196,11 @@ def test_fits_of_like_modules_share_their_graphs(module, backend):
 
 def test_a_search_over_many_architectures_compiles_each(backend):
     n_graphs = []
-    for width in range(1, 13):  # torch's limit on graphs of one piece of code is 8
-        make_net(Compile(backend=backend), module__width=width).fit(X, Y)
+    for n in range(1, 11):  # torch's limit on the graphs of one piece of code is 8
+        net = make_net(Compile(backend=backend), module=Linear, batch_size=-1)
+        net.fit(np.repeat(X[:, :1], n, axis=1), Y)
         n_graphs.append(len(backend.graphs))
-    assert n_graphs == list(range(2, 26, 2))
+    assert n_graphs == list(range(1, 11))
 
 
 def test_a_new_learning_rate_in_each_step_needs_no_new_graphs(backend):
@@ -197,7 +208,7 @@ def test_a_new_learning_rate_in_each_step_needs_no_new_graphs(backend):
         def on_before_step(self, ctx):
             ctx.optimizer.param_groups[0]["lr"] = 0.1 / ctx.global_step
 
-    options = {"optimizer": "sgd", "optimizer__fused": False, "batch_size": 11}
+    options = {"optimizer": "sgd", "optimizer__fused": False, "batch_size": 11, "module": Linear}
     numbers = []
     for n_epochs in (3, 30):
         torch._dynamo.reset()
@@ -215,8 +226,9 @@ def test_a_fused_optimizer_is_left_as_it_is():
             seen.append("step" in vars(ctx.optimizer))
 
     for fused in (True, False):
-        net = make_net(Compile("step", backend="eager"), Look(), optimizer__fused=fused)
-        net.set_params(optimizer="adam", max_epochs=1, batch_size=-1).fit(X, Y)
+        options = {"optimizer": "adam", "optimizer__fused": fused}
+        net = make_net(Compile("step", backend="eager"), Look(), batch_size=-1, **options)
+        net.set_params(max_epochs=1).fit(X, Y)
     assert seen == [False, True]
 
 
@@ -226,6 +238,7 @@ def test_hooks_that_are_set_and_removed_during_the_fit_are_called(backend):
     class HookInSecondEpoch(Callback):
         def on_epoch_begin(self, ctx):
             if ctx.epoch == 2:
+
                 def hook(*_):
                     calls.append(ctx.epoch)
 
@@ -234,8 +247,9 @@ def test_hooks_that_are_set_and_removed_during_the_fit_are_called(backend):
                 self.handle.remove()
                 del self.handle
 
-    make_net(Compile(backend=backend), HookInSecondEpoch(), max_epochs=4).fit(X, Y)
-    assert calls == [2, 2, 2]
+    net = make_net(Compile(backend=backend), HookInSecondEpoch(), max_epochs=4, batch_size=11)
+    net.fit(X, Y)
+    assert calls == [2, 2]
 
 
 def test_the_loss_of_each_batch_is_memory_of_its_own():
@@ -291,20 +305,20 @@ def test_the_fitted_model_is_plain(backend):
 
 
 ENDS = [
-    ("on_begin", CancelFitException),
-    ("on_batch_end", CancelFitException),
-    ("on_begin", OSError),
-    ("on_after_loss", OSError),
-    ("on_batch_valid_end", OSError),
-    ("on_batch_end", KeyboardInterrupt),
+    ("on_begin", CancelFitException, -100),
+    ("on_begin", OSError, -100),
+    ("on_begin", OSError, 100),
+    ("on_batch_end", CancelFitException, 0),
+    ("on_after_loss", OSError, 0),
+    ("on_batch_valid_end", OSError, 0),
+    ("on_batch_end", KeyboardInterrupt, 0),
 ]
 
 
-@pytest.mark.parametrize(("stage", "error"), ENDS)
-@pytest.mark.parametrize("order", [-100, 100])
+@pytest.mark.parametrize(("stage", "error", "order"), ENDS)
 def test_however_a_fit_ends_all_is_plain_again(stage, error, order):
     parts = Log()
-    config = torch._dynamo.config.skip_nnmodule_hook_guards
+    config, filters = torch._dynamo.config.skip_nnmodule_hook_guards, [*warnings.filters]
 
     class Keep(Callback):
         order = -1000
@@ -316,17 +330,19 @@ def test_however_a_fit_ends_all_is_plain_again(stage, error, order):
         pass
 
     Failing.order = order
-    net = make_net(Keep(), Compile("step", backend="eager"), Failing(stage, error))
-    net.set_params(optimizer="sgd", optimizer__fused=False)
-    try:
+    options = {"optimizer": "sgd", "optimizer__fused": False, "batch_size": -1, "module": Linear}
+    net = make_net(Keep(), Compile("step", backend="eager"), Failing(stage, error), **options)
+    fails = error in (OSError, KeyboardInterrupt)
+    with pytest.raises(error) if fails else nullcontext() as caught:
         net.fit(X, Y, **VALID)
-    except (OSError, KeyboardInterrupt) as caught:
-        assert not any("failed too" in note for note in getattr(caught, "__notes__", ()))
+    notes = getattr(caught.value, "__notes__", ()) if fails else ()
+    assert not any("failed too" in note for note in notes)
     module, criterion, optimizer = parts
     assert is_plain(module)
     assert is_plain(criterion)
     assert "step" not in vars(optimizer)
     assert torch._dynamo.config.skip_nnmodule_hook_guards is config
+    assert warnings.filters == filters
 
 
 def test_no_module_is_kept_alive():

@@ -38,6 +38,8 @@ from skorchlike import (
     NeuralNetRegressor,
 )
 
+from skorchlike.callbacks.base import Setup
+
 with warnings.catch_warnings():
     # torcheval compiles functions by torch.jit, which is deprecated, when it is imported
     warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
@@ -185,6 +187,27 @@ def test_weights_are_left_out_where_a_score_request_says_so():
     assert last(net)["valid_accuracy"] == accuracy_score(y_val, predicted, sample_weight=weights)
 
 
+def test_each_response_is_made_once_a_phase_and_only_if_a_metric_needs_it(monkeypatch):
+    from skorchlike.training.context import Context
+
+    X, y, X_val, y_val = classes_data(2)
+    decode, asked = Context.decode, Log()
+
+    def spy(self, outputs, method="predict"):
+        asked.append(method)
+        return decode(self, outputs, method)
+
+    monkeypatch.setattr(Context, "decode", spy)
+    for metrics, expected in (
+        (["accuracy", "f1_macro", accuracy_score], ["predict"]),
+        (["neg_log_loss", "accuracy", "roc_auc_ovr"], ["predict_proba", "predict"]),
+        (["roc_auc", "jaccard_macro"], ["decision_function", "predict"]),
+    ):
+        asked.clear()
+        classifier(Metrics(metrics), max_epochs=1).fit(X, y, X_val=X_val, y_val=y_val)
+        assert asked == expected
+
+
 # ------------------------------------------------------------------------ functions
 
 
@@ -305,6 +328,29 @@ def test_objects_are_given_numbers_in_the_shape_of_the_target(n_targets, squeeze
     for part in (slice(0, 11), slice(11, 22), slice(22, 23)):
         r2.update(torch.as_tensor(net.predict(X[part])), torch.as_tensor(y[part]))
     assert last(net)["valid_r2"] == r2.compute().item()
+
+
+def test_an_object_that_can_move_is_moved_to_the_device():
+    class Moving:
+        device = "nowhere"
+
+        def to(self, device):
+            moved = Moving()
+            moved.device = str(device)
+            return moved
+
+        def reset(self):
+            pass
+
+        def update(self, preds, target):
+            pass
+
+        def compute(self):
+            return self.device
+
+    X, y = make_data()
+    net = make_net(callbacks=[Metrics({"device": Moving()}, on="train")], device="cpu").fit(X, y)
+    assert last(net)["train_device"] == "cpu"
 
 
 def test_objects_are_started_anew_in_each_phase_and_the_users_own_stay_untouched():
@@ -767,6 +813,17 @@ def test_an_output_that_is_no_tensor_is_an_error():
     X, y = make_data()
     with pytest.raises(ValueError, match=r"Metrics needs the module's output.* Got \{'a': 1\}"):
         make_net(callbacks=[Listing(), Metrics("accuracy", on="train")]).fit(X, y)
+
+
+def test_before_a_fit_it_advises_on_what_would_be_an_error():
+    def advice(metrics, columns=("train_loss", "valid_loss"), **params):
+        metrics = Metrics(metrics, **params)
+        return metrics.advise(Setup("metrics", {"metrics": metrics}, columns, 3))
+
+    assert advice("accuracy") == advice("accuracy", ("train_loss",), on="train") == []
+    assert "validation_fraction" in advice("accuracy", ("train_loss",))[0]
+    assert "Did you mean 'accuracy'" in advice("acuracy")[0]
+    assert Metrics("acuracy").logs == ()
 
 
 def test_when_the_fit_ends_before_it_began_nothing_fails():

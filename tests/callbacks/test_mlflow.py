@@ -126,7 +126,8 @@ class Wide(Linear):
         super().__init__(n_features_in, n_outputs)
 
 
-def test_the_parameters_are_those_of_get_params_as_text(store):
+def test_the_parameters_are_those_of_get_params_as_text(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", "false")  # else MLflow would cut and warn
     many = {f"module__p{n}": n for n in range(150)}
     callback = store.new()
     net = make_net(

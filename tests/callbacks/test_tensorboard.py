@@ -26,6 +26,7 @@ from skorchlike import (
     NeuralNetClassifier,
     TensorBoard,
 )
+from skorchlike.callbacks.base import Setup
 
 X, Y = make_data()
 N_BATCHES = 2
@@ -369,6 +370,11 @@ def assert_refused(message, **params):
 def test_an_impossible_argument_is_an_error_before_training(params, message, tmp_path):
     assert_refused(message, **{"log_dir": tmp_path / "runs", **params})
     assert not (tmp_path / "runs").exists()
+
+
+def test_before_a_fit_it_advises_on_gradients_of_no_parameter():
+    for board, advised in ((TensorBoard(gradients=True), 1), (TensorBoard("x", histograms="*"), 0)):
+        assert len(board.advise(Setup("board", {"board": board}, (), 3))) == advised
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path, monkeypatch):
