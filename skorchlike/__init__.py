@@ -50,6 +50,7 @@ from skorchlike.exceptions import (
 )
 from skorchlike.inspection.conformance import check_callback
 from skorchlike.inspection.explaining import explain
+from skorchlike.inspection.lr_finding import lr_find
 from skorchlike.model import TrainedModel
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
@@ -104,6 +105,7 @@ __all__ = [
     "explain",
     "get_callback",
     "list_callbacks",
+    "lr_find",
     "make_callback",
     "register_callback",
 ]

@@ -3,6 +3,7 @@
 import os
 
 os.environ["SCIPY_ARRAY_API"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import torch
 

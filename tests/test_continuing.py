@@ -10,6 +10,7 @@ from torch import nn
 
 from skorchlike import (
     Callback,
+    CancelFitException,
     EarlyStopping,
     NeuralNetClassifier,
     NeuralNetRegressor,
@@ -471,3 +472,32 @@ def test_a_long_stream_costs_no_more_a_call():
     assert net.model_.history_[0] == first
     assert net.model_.history_[0] is not first
     assert [record["epoch"] for record in net.model_.history_] == [1, 2, 3, 4]
+
+
+def test_a_fit_that_ends_before_on_begin_keeps_the_states_of_the_fit_before():
+    class Counts(Callback):
+        order = 1
+        n_batches = 0
+
+        def on_begin(self, ctx):
+            self.n_batches = 0
+
+        def on_batch_end(self, ctx):
+            self.n_batches += 1
+
+        def state_dict(self):
+            return {"n_batches": self.n_batches}
+
+        def load_state_dict(self, state):
+            self.n_batches = state["n_batches"]
+
+    class Cancels(Callback):
+        def on_begin(self, ctx):
+            if ctx.epoch:
+                raise CancelFitException
+
+    net = NeuralNetClassifier(callbacks=[Cancels(), Counts()], max_epochs=2, warm_start=True)
+    net.fit(X, Y)
+    before = dict(net.model_.callbacks_.counts)
+    assert before["n_batches"] > 0
+    assert net.fit(X, Y).model_.callbacks_.counts == before

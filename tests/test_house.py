@@ -34,11 +34,11 @@ MAY_IMPORT = {
     },
     "callbacks.base": {"training.stages", "params.routing", "exceptions"},
     "callbacks.registry": {"callbacks.base", "params.routing", "exceptions"},
-    "callbacks.monitoring": {"exceptions"},
+    "callbacks.tools": {"callbacks.base", "params", "exceptions"},
     "callbacks": {
         "callbacks.base",
         "callbacks.registry",
-        "callbacks.monitoring",
+        "callbacks.tools",
         "params.calling",
         "params.patterns",
         "params.routing",
@@ -50,8 +50,9 @@ MAY_IMPORT = {
     # looks at everything from outside; nothing else imports it
     "inspection": {
         "inspection",
-        "callbacks.base",
+        "callbacks",
         "classifier",
+        "data",
         "estimator",
         "exceptions",
         "fitting",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
         "params",
         "training",
     },
+    # the table of layers that `summary` makes too
     "callbacks.summary": {"callbacks.base", "callbacks.registry", "modules.layers", "exceptions"},
     "estimator": {"params.routing", "fitting", "predicting", "exceptions"},
     "classifier": {"estimator", "fitting", "exceptions"},

@@ -3,8 +3,7 @@
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
-from skorchlike import NeuralNetClassifier
-from skorchlike.callbacks.lr_finder import lr_find
+from skorchlike import NeuralNetClassifier, lr_find
 
 
 def draw():

@@ -170,6 +170,7 @@ class ActivationStats(Callback):
     def load_state_dict(self, state: ActivationRecords) -> None:
         """Go on with the records of an earlier fit, if the bins are the same."""
         if len(state.edges) == self.n_bins + 1:
+            state.stride = max(state.stride, int(self.every))
             self._result, self._pending, self._n_fetched = state, [], state.n_batches
         else:
             warnings.warn(

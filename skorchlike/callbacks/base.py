@@ -45,6 +45,9 @@ class Callback(RoutedParams):
         Whether it reads or changes gradients and so needs them whole (the accumulation
         complete, no scaling of mixed precision left in them), which they are from
         ``on_before_step`` on. `explain` warns where that does not hold.
+    changes_inputs : bool, default=False
+        Whether its ``on_batch_predict_begin`` changes ``ctx.X``, so that whoever runs the
+        module over ``ctx.train_inputs()`` has to call it.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Callback(RoutedParams):
     passive: ClassVar[bool] = False
     logs: ClassVar[tuple[str, ...]] = ()
     changes_gradients: ClassVar[bool] = False
+    changes_inputs: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.monitoring import check_monitor, direction
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.callbacks.tools.monitoring import check_monitor, direction
 from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:

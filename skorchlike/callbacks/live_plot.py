@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback, Setup
-from skorchlike.callbacks.monitoring import check_monitor
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.callbacks.tools.monitoring import check_monitor
 from skorchlike.exceptions import ParameterError, import_extra
 
 if TYPE_CHECKING:

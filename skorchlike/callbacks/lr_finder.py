@@ -5,27 +5,20 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import CancelFitException, ParameterError, import_extra
-from skorchlike.params.calling import name_of, short
-from skorchlike.params.routing import RoutedParams
+from skorchlike.callbacks.tools.lr_records import LRFinderResult
+from skorchlike.exceptions import CancelFitException, ParameterError
+from skorchlike.params.calling import name_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
@@ -134,8 +127,7 @@ class LRFinder(Callback):
             raise ParameterError(
                 f"LRFinder needs an optimizer with an lr; {name_of(ctx.optimizer)} has none."
             )
-        parts = (ctx.module, ctx.criterion, ctx.optimizer)
-        self.before = tuple(copy.deepcopy(part.state_dict()) for part in parts)
+        self.before = _states(ctx)
         self.ratios = [float(lr / first[0]) if first[0] else 1.0 for lr in first]
         spread = np.geomspace if self.mode == "exp" else np.linspace
         self.lrs = spread(self.start_lr, self.end_lr, self.n_steps).tolist()
@@ -212,184 +204,36 @@ class LRFinder(Callback):
         return limit is not None and smoothed > self.best + limit * abs(self.best)
 
     def _put_back(self, ctx: Context) -> None:
-        if self.before is not None:
-            for part, state in zip(
-                (ctx.module, ctx.criterion, ctx.optimizer), self.before, strict=True
-            ):
-                part.load_state_dict(state)
-            ctx.optimizer.zero_grad()
+        if self.before is None:
+            return
+        module, criterion, options, state = copy.deepcopy(self.before)
+        ctx.module.load_state_dict(module)
+        ctx.criterion.load_state_dict(criterion)
+        for group, was in zip(ctx.optimizer.param_groups, options, strict=True):
+            for name, value in was.items():
+                if isinstance(value, torch.Tensor):
+                    group[name].copy_(value)  # others may hold it
+                else:
+                    group[name] = value
+            for parameter in group["params"]:
+                parameter.grad = None
+                ctx.optimizer.state.pop(parameter, None)
+                if id(parameter) in state:
+                    ctx.optimizer.state[parameter] = state[id(parameter)]
 
 
-class LRFinderResult(Bunch):
-    """What a sweep over learning rates found: a dict whose keys are attributes too.
+def _states(ctx: Context) -> tuple[Any, ...]:
+    """Copy the states of module, criterion and optimizer.
 
-    Parameters
-    ----------
-    records : dict or DataFrame
-        Its columns ``lr``, ``loss`` and ``smoothed``, a value a step.
-
-    Attributes
-    ----------
-    suggestion : float or None
-        The lr at which the smoothed loss falls most steeply; None if it falls nowhere.
-    records : DataFrame
-        A row a step: the `lr`, the `loss` of the batch, and the moving average `smoothed`.
+    The optimizer's own ``load_state_dict`` is not for later: in on_exit a wrapper of it
+    (that of Accelerate) may be closed already.
     """
-
-    def __init__(self, records: Any = ()) -> None:
-        import pandas as pd  # costs half a second
-
-        records = pd.DataFrame(records, columns=["lr", "loss", "smoothed"], dtype=float)
-        super().__init__(suggestion=_steepest(records), records=records)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the losses over the lr on a logarithmic axis, and mark the suggestion.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, default=None
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            What was drawn on.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed (the extra ``plot``).
-        """
-        if ax is None:
-            pyplot = import_extra("matplotlib.pyplot", "plot", "LRFinderResult.plot")
-            ax = pyplot.subplots()[1]
-        records = self["records"]
-        ax.plot(records["lr"], records["loss"], color="0.75", linewidth=1, label="loss of a batch")
-        ax.plot(records["lr"], records["smoothed"], color="#0072B2", label="moving average")
-        finite = records[np.isfinite(records["smoothed"])]
-        low, high = finite[["loss", "smoothed"]].min().min(), finite["smoothed"].max()
-        if high > low:  # single losses may be far above
-            ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-        if self["suggestion"] is not None:
-            label = f"suggestion: {self['suggestion']:.2g}"
-            ax.axvline(self["suggestion"], color="#D55E00", linestyle="--", label=label)
-        ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-        ax.legend()
-        return ax
-
-    def __repr__(self) -> str:
-        return f"LRFinderResult(suggestion={self['suggestion']}, {len(self['records'])} steps)"
-
-
-def _steepest(records: Any) -> float | None:
-    """Return the lr at which the smoothed loss falls most steeply, if it falls."""
-    records = records[np.isfinite(records["smoothed"])]
-    lrs, smoothed = records["lr"].to_numpy(), records["smoothed"].to_numpy()
-    # over fewer steps the noise of single batches is steeper than any fall
-    half = max(1, len(lrs) // 7)
-    if len(lrs) < 2 * half + 1:
-        return None
-    best, suggestion = 0.0, None
-    minimum = half + int(smoothed[half:].argmin())
-    for i in range(half, min(minimum + 1, len(lrs) - half)):
-        around = slice(i - half, i + half + 1)
-        x = np.log(lrs[around]) - np.log(lrs[around]).mean()
-        slope = x @ (smoothed[around] - smoothed[i]) / (x @ x)
-        if slope < best:
-            best, suggestion = slope, float(lrs[i])
-    return suggestion
-
-
-def lr_find(
-    est: Any,
-    X: Any,
-    y: Any,
-    *,
-    start_lr: float = 1e-6,
-    end_lr: float = 10.0,
-    n_steps: int = 100,
-    mode: str = "exp",
-    stop_factor: float | None = 4.0,
-    smoothing: float = 0.9,
-    sample_weight: Any = None,
-    keep_callbacks: bool = False,
-) -> LRFinderResult:
-    """Sweep over learning rates with a copy of an estimator, and suggest one.
-
-    Parameters
-    ----------
-    est : NeuralNetClassifier, NeuralNetRegressor, or Pipeline that ends in one
-        Fitted or not; nothing of it is changed. The earlier steps of a pipeline are
-        cloned and fitted.
-    X : array-like of shape (n_samples, ...)
-        Inputs.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
-    start_lr, end_lr, n_steps, mode, stop_factor, smoothing
-        As in `LRFinder`.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows, for the estimator alone.
-    keep_callbacks : bool, default=False
-        Whether the estimator's callbacks run too (as for a precision or batches of one's
-        own). The finder's lr wins over a schedule's; a callback that ends the fit ends the
-        sweep. Without them a sweep is that of module, criterion, optimizer and batches.
-
-    Returns
-    -------
-    LRFinderResult
-        With the attributes ``suggestion`` and ``records``, and ``plot()``.
-
-    Raises
-    ------
-    ParameterError
-        If `est` is no such estimator, or an argument is impossible.
-
-    Notes
-    -----
-    As many epochs are trained as the steps need, without validation (the rows of
-    ``validation_fraction`` are held out all the same). The global random generators stay
-    as they were. The source of the method is named in `LRFinder`.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> from skorchlike import NeuralNetClassifier
-    >>> from skorchlike.callbacks.lr_finder import lr_find
-    >>> X, y = load_iris(return_X_y=True)
-    >>> pipe = make_pipeline(StandardScaler(), NeuralNetClassifier(random_state=0))
-    >>> result = lr_find(pipe, X, y, n_steps=50)
-    >>> 1e-4 < result.suggestion < 1
-    True
-    """
-    finder = LRFinder(start_lr, end_lr, n_steps, mode, stop_factor, smoothing)
-    finder._validate_params()
-    while isinstance(est, Pipeline):
-        earlier, est = est[:-1], est.steps[-1][1]
-        if len(earlier.steps):
-            with _numpy_as_it_was():
-                X = clone(earlier).fit_transform(X, y)
-    if not (isinstance(est, RoutedParams) and hasattr(est, "fit")):
-        raise ParameterError(
-            "lr_find takes a NeuralNetClassifier, a NeuralNetRegressor or a Pipeline that ends in "
-            f"one. Got {short(est)}."
-        )
-    net: Any = clone(est)
-    net.set_callbacks()  # scikit-learn's own, which clone keeps
-    # every epoch has a step at least, and the last one ends before its validation
-    net.set_params(max_epochs=n_steps, valid_every=n_steps, warm_start=False, verbose=0)
-    if not keep_callbacks:
-        net.set_params(callbacks=None)
-    net.fit(X, y, sample_weight=sample_weight, callbacks={"lr_finder": finder})
-    return net.model_.callbacks_["lr_finder"]
-
-
-@contextmanager
-def _numpy_as_it_was() -> Iterator[None]:
-    """Put numpy's global generator back, from which transformers may draw."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    groups = ctx.optimizer.param_groups
+    options = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+    state = {
+        id(parameter): ctx.optimizer.state[parameter]
+        for group in groups
+        for parameter in group["params"]
+        if parameter in ctx.optimizer.state
+    }
+    return copy.deepcopy((ctx.module.state_dict(), ctx.criterion.state_dict(), options, state))

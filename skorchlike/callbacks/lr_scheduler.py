@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.monitoring import check_monitor, direction
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
+from skorchlike.callbacks.tools.monitoring import check_monitor, direction
+from skorchlike.callbacks.tools.schedules import (
+    TOTALS,
+    Schedule,
+    check_rise,
+    group_options,
+    is_kind,
+    missing_total,
+    put_options,
+    resolve_policy,
+    shown,
+)
+from skorchlike.exceptions import ParameterError, warn_continued
 from skorchlike.params.calling import call, check_options, name_of, parameters_of, short
-from skorchlike.params.routing import snake_case
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
-
-TOTALS = ("T_max", "total_steps", "total_iters")
-"""Arguments that say how long a schedule is: the fit's length, if they are not said."""
 
 
 @register_callback("lr_scheduler")
@@ -111,11 +116,11 @@ class LRScheduler(Callback):
     def order(self) -> float:  # type: ignore[override]
         """30; for a plateau 90, after those that log columns at the end of an epoch."""
         make = self._takes("policy")
-        return 90 if make is not None and _is_kind(make, ReduceLROnPlateau) else 30
+        return 90 if make is not None and is_kind(make, ReduceLROnPlateau) else 30
 
     def _takes(self, component: str) -> Callable[..., Any] | None:
         try:
-            return _resolve(self.policy)
+            return resolve_policy(self.policy)
         except ParameterError:
             return None
 
@@ -178,11 +183,11 @@ class LRScheduler(Callback):
         if self.schedule is None:
             return None
         state = {name: getattr(self, name) for name in ("said", "last_epoch", "total", "base")}
-        return {**state, "now": _options(self.optimizer), **self.schedule.state_dict()}
+        return {**state, "now": group_options(self.optimizer), **self.schedule.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the schedule of the fit continued, or begin anew from its base lr."""
-        now = _options(self.optimizer) if self.schedule is None else state["now"]
+        now = group_options(self.optimizer) if self.schedule is None else state["now"]
         if [*map(set, state["now"])] != [*map(set, now)]:
             return  # another optimizer, which starts afresh: on_epoch_begin builds on it
         changed = [
@@ -197,17 +202,17 @@ class LRScheduler(Callback):
             )
         further = state["total"] is not None and self.last_epoch != state["last_epoch"]
         base = [was | new for was, new in zip(state["base"], changed, strict=True)]
-        _put_options(self.optimizer, base)
+        put_options(self.optimizer, base)
         self._begin(None if otherwise or further else state["total"])
         if not (otherwise or further):
-            _put_options(self.optimizer, now)
+            put_options(self.optimizer, now)
             self.schedule.load_state_dict(state)  # type: ignore[union-attr]
 
     # -------------------------------------------------------------- the scheduler
 
     def _begin(self, total: int | None = None) -> None:
         """Build the scheduler on the optimizer as it is; `total` is one to keep."""
-        self.base, self.said = _options(self.optimizer), self._signature()
+        self.base, self.said = group_options(self.optimizer), self._signature()
         if any("lr" not in options for options in self.base):
             raise ParameterError(
                 f"LRScheduler needs an optimizer with an lr; {name_of(self.optimizer)} has none."
@@ -216,7 +221,7 @@ class LRScheduler(Callback):
         make, options, name = self._arguments(lrs, self.columns)
         if name:
             total = options[name] = self._left(self.units, name) if total is None else total
-        _check_rise(make, options)
+        check_rise(make, options)
         scheduler = call("policy", make, self.optimizer, **options)
         if not isinstance(scheduler, schedulers.LRScheduler):
             raise ParameterError(
@@ -231,30 +236,30 @@ class LRScheduler(Callback):
 
     def _signature(self) -> str:
         """Return what was said, the same in every process."""
-        said = sorted((name, _shown(value)) for name, value in self._said_to("policy").items())
-        make = _resolve(self.policy)
-        monitor = self.monitor if _is_kind(make, ReduceLROnPlateau) else None
+        said = sorted((name, shown(value)) for name, value in self._said_to("policy").items())
+        make = resolve_policy(self.policy)
+        monitor = self.monitor if is_kind(make, ReduceLROnPlateau) else None
         return repr((name_of(make), said, self.unit, int(self.warmup), monitor))
 
     def _arguments(
         self, lrs: list[Any], columns: tuple[str, ...]
     ) -> tuple[Callable[..., Any], dict[str, Any], str | None]:
         """Return what to call, its arguments, and the one that the fit's length is to give."""
-        make = _resolve(self.policy)
+        make = resolve_policy(self.policy)
         parameters = dict(list(parameters_of(make).items())[1:])  # the first is the optimizer
         if isinstance(make, type):
             parameters.pop("last_epoch", None)  # continuing is this callback's affair
         said = self._said_to("policy")
         options = {n: v.item() if isinstance(v, np.generic) else v for n, v in said.items()}
         self._check_plateau(make, columns)
-        if _is_kind(make, OneCycleLR):
+        if is_kind(make, OneCycleLR):
             options.setdefault("max_lr", lrs)
-        if _is_kind(make, ReduceLROnPlateau) and "mode" not in options:
+        if is_kind(make, ReduceLROnPlateau) and "mode" not in options:
             try:
                 options["mode"] = direction("LRScheduler", self.monitor)
             except ParameterError as error:
                 raise ParameterError(str(error).replace("mode=", "policy__mode=")) from None
-        total = _missing_total(make, parameters, options)
+        total = missing_total(make, parameters, options)
         check_options("policy", make, parameters, {total: 1, **options} if total else options)
         for name in (*TOTALS, "step_size") if make.__module__ == schedulers.__name__ else ():
             value = options.get(name, 1)
@@ -282,7 +287,7 @@ class LRScheduler(Callback):
         return int(units - self.warmup)
 
     def _check_plateau(self, policy: Any, columns: tuple[str, ...]) -> None:
-        if not _is_kind(policy, ReduceLROnPlateau):
+        if not is_kind(policy, ReduceLROnPlateau):
             return
         if self.unit == "batch":
             raise ParameterError(
@@ -290,146 +295,3 @@ class LRScheduler(Callback):
                 "monitors is there once an epoch. Got unit='batch'."
             )
         check_monitor("LRScheduler", self.monitor, columns)
-
-
-class Schedule:
-    """A linear warm-up and then a scheduler, both of torch; after step `end` the lr stays.
-
-    Not torch's ``SequentialLR``: that takes no plateau and no chained schedulers, and calls
-    the function of a multiplicative one for step 0, which alone it does not.
-    """
-
-    def __init__(
-        self,
-        scheduler: schedulers.LRScheduler,
-        optimizer: torch.optim.Optimizer,
-        warmup: int,
-        end: int | None,
-    ) -> None:
-        self.scheduler, self.optimizer, self.warmup, self.end = scheduler, optimizer, warmup, end
-        self.taken = 0
-        self.start = [options["lr"] for options in _options(optimizer)]
-        self.ramp = schedulers.LinearLR(optimizer, 1 / (warmup + 1), total_iters=max(warmup, 1))
-        # torch would warn where a do_step does not call optimizer.step, or float16 skips one
-        optimizer._opt_called = True  # type: ignore[attr-defined]
-
-    def step(self, value: Any = None) -> None:
-        """Go on by one; a plateau needs a value to do so."""
-        taken = self.taken - self.warmup
-        if taken < -1:
-            self.ramp.step()
-        elif taken == -1:
-            self._set_start()
-        elif isinstance(self.scheduler, ReduceLROnPlateau):
-            if value is None:
-                return
-            self.scheduler.step(value)
-        elif self.end is None or taken < self.end:
-            self.scheduler.step()
-        self.taken += 1
-
-    def _set_start(self) -> None:
-        for group, lr in zip(self.optimizer.param_groups, self.start, strict=True):
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where it is."""
-        scheduler, ramp = self.scheduler.state_dict(), self.ramp.state_dict()
-        return {"taken": self.taken, "ramp": ramp, "scheduler": scheduler}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.taken = state["taken"]
-        self.ramp.load_state_dict(state["ramp"])
-        self.scheduler.load_state_dict(state["scheduler"])
-
-
-# ---------------------------------------------------------------------- the policy
-
-
-def _resolve(policy: Any) -> Callable[..., Any]:
-    """Return the class or function that makes the scheduler."""
-    # a scheduler of schedulers needs some that are built on the fit's optimizer
-    nested = (schedulers.ChainedScheduler, schedulers.SequentialLR)
-    if isinstance(policy, str):
-        classes = [getattr(schedulers, name) for name in schedulers.__all__]
-        names = {
-            snake_case(cls.__name__.replace("LR", "")): cls
-            for cls in classes
-            if cls not in (*nested, schedulers.LRScheduler)
-        }
-        names["cosine"] = schedulers.CosineAnnealingLR
-        names["cosine_warm_restarts"] = schedulers.CosineAnnealingWarmRestarts
-        names["plateau"] = ReduceLROnPlateau
-        if policy.lower() not in names:
-            raise ParameterError(
-                f"The 'policy' parameter of LRScheduler got the unknown name {policy!r}."
-                f"{did_you_mean(policy.lower(), names)}"
-            )
-        return names[policy.lower()]
-    known = callable(policy)
-    if isinstance(policy, type):
-        known = issubclass(policy, schedulers.LRScheduler) and not issubclass(policy, nested)
-    if not known or policy is schedulers.LRScheduler:
-        raise ParameterError(
-            "The 'policy' parameter of LRScheduler must be a name, a class of torch.optim."
-            "lr_scheduler, or a function that takes the optimizer and returns a scheduler (such as "
-            f"one of several others). Got {short(policy)}."
-        )
-    return policy
-
-
-def _is_kind(policy: Any, cls: type) -> bool:
-    return issubclass(policy, cls) if isinstance(policy, type) else isinstance(policy, cls)
-
-
-def _missing_total(make: Any, parameters: dict[str, Any], said: dict[str, Any]) -> str | None:
-    """Return the argument that the fit's length is to give, if there is one."""
-    has_default = (OneCycleLR, schedulers.LinearLR, schedulers.PolynomialLR)
-    for name in TOTALS:
-        # one_cycle may have been told epochs and steps_per_epoch instead
-        if name in parameters and name not in said and "epochs" not in said:
-            needed = parameters[name].default is parameters[name].empty
-            if needed or any(_is_kind(make, cls) for cls in has_default):
-                return name
-    return None
-
-
-def _check_rise(make: Any, options: dict[str, Any]) -> None:
-    """Refuse a one_cycle so short that torch skips its rise, or divides by zero."""
-    total = options.get("total_steps")
-    share = options.get("pct_start", 0.3)
-    if total is None or not _is_kind(make, OneCycleLR) or not isinstance(share, float):
-        return
-    if 0 < total * share <= 1:
-        raise ParameterError(
-            f"The policy 'one_cycle' of LRScheduler has {total} units, of which policy__"
-            f"pct_start={share} is not more than one: no lr would rise. Use unit='batch', "
-            "train longer, or say policy__total_steps or policy__pct_start."
-        )
-
-
-def _shown(value: Any) -> Any:
-    """Show an argument the same way in every process."""
-    if isinstance(value, (list, tuple)):
-        return [_shown(v) for v in value]
-    return name_of(value) if callable(value) else repr(value)
-
-
-def _options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return copies of the options of the parameter groups."""
-    return [
-        copy.deepcopy({name: value for name, value in group.items() if name != "params"})
-        for group in optimizer.param_groups
-    ]
-
-
-def _put_options(optimizer: torch.optim.Optimizer, options: list[dict[str, Any]]) -> None:
-    """Give the parameter groups these options and no others."""
-    for group, wanted in zip(optimizer.param_groups, options, strict=True):
-        for name in set(group) - set(wanted) - {"params"}:
-            del group[name]
-        group.update(copy.deepcopy(wanted))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.base import is_classifier
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import ParameterError, did_you_mean
-from skorchlike.params.calling import name_of, short
-from skorchlike.params.routing import snake_case
+from skorchlike.callbacks.tools.rows import Rows
+from skorchlike.callbacks.tools.scorers import (
+    ClassifierStub,
+    RegressorStub,
+    Stub,
+    has_state,
+    named_metrics,
+    weighs,
+)
+from skorchlike.exceptions import ParameterError
+from skorchlike.params.calling import short
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
@@ -26,9 +33,6 @@ if TYPE_CHECKING:
 
 PENDING_BYTES = 16 * 2**20
 """So much of a phase is gathered on the device before it is moved to the CPU at once."""
-
-OF_SCORES = ("y_score", "y_proba", "y_prob", "pred_decision")
-"""What scikit-learn calls the second argument of functions that take no labels."""
 
 NO_VALIDATION = (
     "Metrics measures on the validation data, and this fit has none. Set "
@@ -100,7 +104,7 @@ class Metrics(Callback):
     }
 
     # what there is when the fit ends before on_begin
-    _rows: _Rows | None = None
+    _rows: Rows | None = None
 
     def __init__(self, metrics: Any = None, on: str = "valid", max_rows: int = 1_000_000) -> None:
         self.metrics = metrics
@@ -111,7 +115,7 @@ class Metrics(Callback):
     def logs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The columns, in the order in which the metrics are given."""
         try:
-            names = _named(self.metrics)
+            names = named_metrics(self.metrics)
         except ParameterError:
             return ()  # on_begin says what is wrong
         return tuple(f"{phase}_{name}" for phase in self._phases() for name in names)
@@ -119,7 +123,7 @@ class Metrics(Callback):
     def advise(self, setup: Setup) -> list[str]:
         """Say what is wrong with the metrics, and that validation data are missing."""
         try:
-            _named(self.metrics)
+            named_metrics(self.metrics)
         except ParameterError as error:
             return [str(error)]
         missing = "valid" in self._phases() and "valid_loss" not in setup.columns
@@ -130,7 +134,7 @@ class Metrics(Callback):
         self._rows = None
         self._warned: set[str] = set()
         self._of_labels = is_classifier(ctx.estimator)
-        metrics = _named(self.metrics)
+        metrics = named_metrics(self.metrics)
         if "valid" in self._phases() and "valid_loss" not in ctx.columns:
             raise ParameterError(NO_VALIDATION)
         for name, other in ctx.callbacks.items():
@@ -140,8 +144,8 @@ class Metrics(Callback):
                     f"Metrics records {twice[0]!r}, and so does the callback {name!r}. Give the "
                     "metric another name: metrics={'name': metric}."
                 )
-        self._objects = {n: _on_device(m, ctx) for n, m in metrics.items() if _has_state(m)}
-        self._scorers = {n: m for n, m in metrics.items() if not _has_state(m)}
+        self._objects = {n: _on_device(m, ctx) for n, m in metrics.items() if has_state(m)}
+        self._scorers = {n: m for n, m in metrics.items() if not has_state(m)}
 
     def on_before_train(self, ctx: Context) -> None:
         """Begin anew for the training data."""
@@ -177,7 +181,7 @@ class Metrics(Callback):
                     values[name] = metric.compute()
         if self._scorers:
             values.update(self._scores(ctx, *rows.kept()))
-        for name in _named(self.metrics):
+        for name in named_metrics(self.metrics):
             ctx.log(f"{self._phase}_{name}", values[name])
 
     on_batch_valid_end = on_batch_end
@@ -194,11 +198,11 @@ class Metrics(Callback):
 
     def _begin(self, phase: str) -> None:
         if phase in self._phases():
-            self._phase, self._rows = phase, _Rows(self.max_rows)
+            self._phase, self._rows = phase, Rows(self.max_rows)
             for metric in self._objects.values():
                 metric.reset()
 
-    def _take_in(self, ctx: Context, rows: _Rows) -> None:
+    def _take_in(self, ctx: Context, rows: Rows) -> None:
         """Bring what is gathered to the CPU, update the objects, keep the rest for later."""
         if not rows.pending:
             return
@@ -216,7 +220,7 @@ class Metrics(Callback):
             f"Metrics keeps at most max_rows={self.max_rows} rows of a phase, and there are more: "
             "scorers and functions are given every second, fourth, ... row.",
         )
-        without = [*self._objects, *(n for n, s in self._scorers.items() if not _weighs(s))]
+        without = [*self._objects, *(n for n, s in self._scorers.items() if not weighs(s))]
         self._warn(
             bool(without) and weight is not None,
             f"Metrics computes {', '.join(without)} without the sample weights of this fit: only "
@@ -228,14 +232,14 @@ class Metrics(Callback):
     ) -> Iterator[tuple[str, Any]]:
         target = ctx.decode_target(y)
         if self._of_labels:
-            stub: _Stub = _Classifier(ctx)
+            stub: Stub = ClassifierStub(ctx)
         else:
             # errors are then summed in double precision
-            stub, target = _Regressor(ctx), target.astype(np.float64)
+            stub, target = RegressorStub(ctx), target.astype(np.float64)
         weights = {} if weight is None else {"sample_weight": weight.double().numpy()}
         for name, scorer in self._scorers.items():
             with _noted(name, self._phase):
-                score = scorer(stub, outputs, target, **(weights if _weighs(scorer) else {}))
+                score = scorer(stub, outputs, target, **(weights if weighs(scorer) else {}))
             yield name, score
 
     def _warn(self, condition: bool, message: str) -> None:
@@ -244,143 +248,8 @@ class Metrics(Callback):
             warnings.warn(message, UserWarning, stacklevel=2)
 
 
-# ----------------------------------------------------------------------- metrics
-
-
-def _named(metrics: Any) -> dict[str, Any]:
-    """Return name → scorer, or object with a state, of what a user gave."""
-    if isinstance(metrics, dict):
-        pairs = list(metrics.items())
-    else:
-        several = isinstance(metrics, (list, tuple))
-        pairs = [(_name(metric), metric) for metric in (metrics if several else [metrics])]
-    if not pairs:
-        raise ParameterError("The `metrics` parameter of Metrics is empty. Name at least one.")
-    named: dict[str, Any] = {}
-    for name, metric in pairs:
-        if not isinstance(name, str) or name in ("", "loss"):
-            raise ParameterError(
-                "The name of a metric of Metrics must be a non-empty string other than 'loss', "
-                f"which is the loop's own. Got {name!r}."
-            )
-        if name in named:
-            raise ParameterError(
-                f"The `metrics` parameter of Metrics has the name {name!r} twice. Give each its "
-                "own: metrics={'name': metric}."
-            )
-        named[name] = _checked(name, metric)
-    return named
-
-
-def _name(metric: Any) -> str:
-    """Return the name of a metric that was given none."""
-    if isinstance(metric, str):
-        return metric
-    if _has_state(metric):
-        return snake_case(name_of(metric))
-    name = getattr(metric, "__name__", "")
-    if callable(metric) and not name.isidentifier():  # scorers too: they may negate
-        raise ParameterError(
-            f"The `metrics` parameter of Metrics has an entry without a name, {short(metric)}. "
-            "Give it one: metrics={'name': metric}."
-        )
-    return name or repr(metric)
-
-
-def _checked(name: str, metric: Any) -> Any:
-    """Return an object with a state as it is, and a scorer of all else."""
-    from sklearn.metrics import get_scorer, get_scorer_names, make_scorer
-
-    where = f"The metric {name!r} of Metrics"
-    if isinstance(metric, str):
-        if metric not in get_scorer_names():
-            hint = did_you_mean(metric, get_scorer_names())
-            raise ParameterError(f"{where}: scikit-learn has no scorer {metric!r}.{hint}")
-        return get_scorer(metric)
-    if isinstance(metric, type):
-        raise ParameterError(f"{where} is the class {metric.__name__}. Pass an object of it.")
-    if hasattr(metric, "items"):
-        raise ParameterError(
-            f"{where} is a collection. Pass its metrics: metrics=dict(collection.items())."
-        )
-    if _has_state(metric) or isinstance(metric, type(get_scorer("accuracy"))):
-        return metric
-    try:
-        signature = inspect.signature(metric)
-        signature.bind(None, None)
-    except (TypeError, ValueError):
-        raise ParameterError(
-            f"{where} must be callable as f(y_true, y_pred), a scorer, or an object with update, "
-            f"compute and reset. Got {short(metric)}."
-        ) from None
-    second = [*signature.parameters][1:2]
-    if second and second[0] in OF_SCORES:
-        raise ParameterError(
-            f"{where} takes scores or probabilities ({second[0]!r}), and a function is given what "
-            "predict returns. Say what it needs: metrics={'name': make_scorer(f, "
-            "response_method='predict_proba')}, or name one of scikit-learn's scorers."
-        )
-    return make_scorer(metric)
-
-
-def _weighs(scorer: Any) -> bool:
-    """Whether a scorer can be given weights, and set_score_request did not forbid it."""
-    return scorer.get_metadata_routing().score.requests.get("sample_weight", False) is not False
-
-
-def _has_state(metric: Any) -> bool:
-    return all(hasattr(metric, method) for method in ("update", "compute", "reset"))
-
-
 def _on_device(metric: Any, ctx: Context) -> Any:
     return metric.to(ctx.device) if hasattr(metric, "to") else metric
-
-
-# -------------------------------------------------------------------------- rows
-
-
-class _Rows:
-    """Outputs, targets and weights of a phase, thinned when they are too many."""
-
-    def __init__(self, max_rows: int) -> None:
-        self.max_rows, self.every = max_rows, 1
-        self.pending: list[tuple[Any, ...]] = []
-        self.pending_bytes = self.n_batches = self.n_seen = 0
-        self.parts: list[list[Any]] = []
-
-    def gather(self, output: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None) -> None:
-        """Copy a batch on its device: a module may use the memory of its output again."""
-        batch = (output.detach().clone(), y.clone(), None if weight is None else weight.clone())
-        self.pending.append(batch)
-        self.pending_bytes += sum(part.nbytes for part in batch if part is not None)
-        self.n_batches += 1
-
-    def move(self) -> tuple[list[int], list[Any]]:
-        """Return the sizes of the batches gathered, and all of them as one, on the CPU."""
-        sizes = [len(output) for output, *_ in self.pending]
-        columns = zip(*self.pending, strict=True)
-        self.pending, self.pending_bytes = [], 0
-        return sizes, [None if c[0] is None else torch.cat(c).cpu() for c in columns]
-
-    def keep(self, batch: list[Any]) -> None:
-        """Keep the rows whose number in the order of arrival is a multiple of `every`."""
-        n = len(batch[0])
-        start = -self.n_seen % self.every
-        self.parts.append(_thinned(batch, start, self.every))
-        self.n_seen += n
-        while -(-self.n_seen // self.every) > self.max_rows:
-            self.every *= 2
-            self.parts = [_thinned(self.kept(), 0, 2)]
-
-    def kept(self) -> list[Any]:
-        """Return what is kept: outputs, targets, and weights or None."""
-        columns = zip(*self.parts, strict=True)
-        return [None if c[0] is None else torch.cat(c) for c in columns]
-
-
-def _thinned(batch: list[Any], start: int, every: int) -> list[Any]:
-    # contiguous: a view would keep the memory of the rows left out
-    return [None if part is None else part[start::every].contiguous() for part in batch]
 
 
 def _check_batch(output: Any, y: Any, of_labels: bool) -> None:
@@ -395,9 +264,6 @@ def _check_batch(output: Any, y: Any, of_labels: bool) -> None:
             "Metrics needs labels, and the targets of the training batches are numbers: another "
             "callback mixed or changed them. Set on='valid'."
         )
-
-
-# --------------------------------------------------------------------- responses
 
 
 def _responses(
@@ -420,35 +286,3 @@ def _noted(name: str, phase: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"Raised by the metric {name!r} of Metrics on the {phase} data.")
         raise
-
-
-class _Stub(BaseEstimator):
-    """What scorers see: an estimator whose inputs are outputs of the module."""
-
-    def __init__(self, ctx: Any) -> None:
-        self.ctx = ctx
-        self.decoded: dict[str, Any] = {}
-
-    def predict(self, X: torch.Tensor) -> Any:
-        return self._decode(X, "predict")
-
-    def _decode(self, X: torch.Tensor, method: str) -> Any:
-        if method not in self.decoded:  # X is always the same
-            self.decoded[method] = self.ctx.decode(X, method)
-        return self.decoded[method]
-
-
-class _Regressor(RegressorMixin, _Stub):
-    pass
-
-
-class _Classifier(ClassifierMixin, _Stub):
-    def __init__(self, ctx: Any) -> None:
-        super().__init__(ctx)
-        self.classes_ = ctx.estimator.classes_
-
-    def predict_proba(self, X: torch.Tensor) -> Any:
-        return self._decode(X, "predict_proba")
-
-    def decision_function(self, X: torch.Tensor) -> Any:
-        return self._decode(X, "decision_function")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 import warnings
 from numbers import Real
@@ -97,7 +96,6 @@ class MLflow(Callback):
             uri = tracking.get_tracking_uri()  # absolute: the working folder may change
         self.uri = uri if isinstance(uri, str) else f"sqlite:///{os.path.realpath(uri)}"
         self.run_id, self.running, self.written = None, False, ctx.epoch
-        self.handled = id(sys.exception())
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """Begin the run, or go on with it."""
@@ -113,9 +111,6 @@ class MLflow(Callback):
         """Write what there is of an epoch that was cut off, and how the fit ended."""
         if not self.running:
             return
-        # an error on its way, other than one that was being handled when the fit began
-        error = sys.exception() if id(sys.exception()) != self.handled else None
-        killed = isinstance(error, KeyboardInterrupt)
         self.running, client = False, self._client()
         try:
             if ctx.epoch > self.written:
@@ -123,8 +118,8 @@ class MLflow(Callback):
             if ctx.stop_reason:
                 client.set_tag(self.run_id, "stop_reason", ctx.stop_reason)
         finally:
-            status = "KILLED" if killed else "FAILED" if error else "FINISHED"
-            client.set_terminated(self.run_id, status)
+            statuses = {"interrupted": "KILLED", "failed": "FAILED"}
+            client.set_terminated(self.run_id, statuses.get(ctx.stop_reason or "", "FINISHED"))
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the run."""

@@ -345,7 +345,7 @@ class ProfileReport(Bunch):
                 ax.barh(*zip(*bars, strict=True), color=color, label=kind)
         ax.set_yticks(range(len(entries)), [_describe(entry) for entry in entries])
         ax.invert_yaxis()
-        ax.set_xlabel(f"milliseconds, of {self.total_ns / 1e6:.0f}")
+        ax.set_xlabel(f"milliseconds (the fit took {self.total_ns / 1e6:.0f})")
         ax.legend(loc="lower right")
         return figure
 

@@ -2,143 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator, Mapping
-from itertools import chain
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from torch import Tensor, nn
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import (
     SWALR,
     get_ema_multi_avg_fn,
     get_swa_multi_avg_fn,
-    update_bn,
 )
 
-from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import ParameterError
+from skorchlike.callbacks.tools.averaging import WeightAveraging, tensors_of
+from skorchlike.callbacks.tools.batch_norms import measure_batch_norms
 
 if TYPE_CHECKING:
-    from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
 
-class _WeightAveraging(Callback):
-    """What EMA and SWA share: two sets of weights, one in the module and one beside it.
-
-    The training phase has the training weights in the module, all else the average.
-    torch's AveragedModel is not used, only its averaging functions: it copies the whole
-    module (wrappers too), averages integer buffers, and waits for the device each time.
-    """
-
-    order = 40
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "start": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(RealNotInt, 0, 1, closed="left"),
-        ]
-    }
-    start: float
-
-    # what there is when the fit ends before on_begin
-    n_averaged = 0
-    average_in_module = False
-    other_weights: dict[str, Tensor] | None = None
-    first_epoch: float = math.inf
-
-    def advise(self, setup: Setup) -> list[str]:
-        """Say what is wrong: two averages, or a start after the last epoch."""
-        said = [self._conflict(setup.callbacks)]
-        if isinstance(self.start, Integral) and self.start > setup.max_epochs:
-            said.append(self._too_late(self.start, setup.max_epochs))
-        return list(filter(None, said))
-
-    def on_begin(self, ctx: Context) -> None:
-        """Find the first epoch to average."""
-        if conflict := self._conflict(ctx.callbacks):
-            raise ParameterError(conflict)
-        self.n_averaged, self.average_in_module, self.other_weights = 0, False, None
-        if isinstance(self.start, Integral):
-            self.first_epoch = self.start
-        else:  # 0.29 * 100 is a little less than 29
-            share = self.start * (ctx.max_epochs - ctx.epoch)
-            self.first_epoch = ctx.epoch + 1 + math.floor(share + 1e-9)
-        # partial_fit is one epoch of many, so its own end says nothing
-        last = ctx.epoch + ctx.estimator.max_epochs
-        if self.first_epoch > last:
-            warnings.warn(self._too_late(self.first_epoch, last), stacklevel=2)
-
-    def on_before_train(self, ctx: Context) -> None:
-        """Put the training weights into the module."""
-        if self.other_weights is None:
-            return
-        # by position, since wrappers change names; a continued fit may have another device
-        tensors = _tensors(ctx.module).items()
-        kept = zip(tensors, self.other_weights.values(), strict=True)
-        self.other_weights = {name: weight.to(now) for (name, now), weight in kept}
-        if self.average_in_module:
-            self._swap(ctx)
-
-    def on_phase_exit(self, ctx: Context) -> None:
-        """Put the average into the module, however the training phase ended."""
-        if self.n_averaged and not self.average_in_module:
-            self._swap(ctx)
-
-    def on_end(self, ctx: Context) -> None:
-        """Say that the fit ended before anything was averaged."""
-        if not self.n_averaged and self.first_epoch <= ctx.max_epochs:
-            warnings.warn(self._too_late(self.first_epoch, ctx.epoch), stacklevel=2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights that are not in the module, and which those are."""
-        names = ("n_averaged", "average_in_module", "other_weights")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from an earlier fit."""
-        for name, value in state.items():
-            setattr(self, name, value)
-
-    def _averages(self, ctx: Context) -> bool:
-        """Whether this epoch takes part; an average once begun goes on in a continued fit."""
-        return self.n_averaged > 0 or ctx.epoch >= self.first_epoch
-
-    def _swap(self, ctx: Context) -> None:
-        """Exchange the two sets in place: the optimizer keeps its parameters."""
-        assert self.other_weights is not None
-        for inside, other in zip(
-            _tensors(ctx.module).values(), self.other_weights.values(), strict=True
-        ):
-            kept = inside.clone()
-            inside.copy_(other)
-            other.copy_(kept)
-        self.average_in_module = not self.average_in_module
-
-    def _conflict(self, callbacks: Mapping[str, Any]) -> str:
-        found = [name for name, cb in callbacks.items() if isinstance(cb, _WeightAveraging)]
-        if len(found) < 2:
-            return ""
-        return (
-            f"The callbacks {' and '.join(map(repr, found))} both average the weights. One model "
-            "can predict with one average: drop one of them."
-        )
-
-    def _too_late(self, first: float, last: int) -> str:
-        return (
-            f"{type(self).__name__}(start={self.start!r}) averages nothing: averaging starts in "
-            f"epoch {first}, and the fit ends with epoch {last}. The model has the weights as "
-            "trained. Set a smaller start, or train longer."
-        )
-
-
 @register_callback("ema")
-class EMA(_WeightAveraging):
+class EMA(WeightAveraging):
     """Predict with an exponential moving average of the weights.
 
     After every optimizer step the average becomes ``decay * average + (1 - decay) *
@@ -187,7 +74,7 @@ class EMA(_WeightAveraging):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **_WeightAveraging._parameter_constraints,
+        **WeightAveraging._parameter_constraints,
         "decay": [Interval(Real, 0, 1, closed="left")],
     }
 
@@ -199,7 +86,7 @@ class EMA(_WeightAveraging):
         """Move the average towards the weights; the first time it is a copy of them."""
         if not self._averages(ctx):
             return
-        weights = _tensors(ctx.module)
+        weights = tensors_of(ctx.module)
         if self.other_weights is None:
             self.other_weights = {name: weight.clone() for name, weight in weights.items()}
         else:
@@ -221,7 +108,7 @@ class EMA(_WeightAveraging):
 
 
 @register_callback("swa")
-class SWA(_WeightAveraging):
+class SWA(WeightAveraging):
     """Predict with the mean of the weights of the last epochs.
 
     The weights at the end of each epoch from `start` on are averaged with equal weight.
@@ -273,7 +160,7 @@ class SWA(_WeightAveraging):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **_WeightAveraging._parameter_constraints,
+        **WeightAveraging._parameter_constraints,
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "anneal_epochs": [Interval(Integral, 0, None, closed="left")],
         "anneal": [StrOptions({"cos", "linear"})],
@@ -319,7 +206,7 @@ class SWA(_WeightAveraging):
         if not self._averages(ctx) or "train_loss" not in ctx.history[-1]:
             return
         self.measured = False
-        average = _tensors(ctx.module)
+        average = tensors_of(ctx.module)
         if self.other_weights is None:
             self.other_weights = {name: mean.clone() for name, mean in average.items()}
             self.average_in_module = True
@@ -363,70 +250,5 @@ class SWA(_WeightAveraging):
         parts = ctx.module.modules()
         layers = [part for part in parts if isinstance(part, _BatchNorm) and part.training]
         if layers:
-            _measure_batch_norms(layers, ctx)
+            measure_batch_norms(layers, ctx)
         self.measured = True
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers that can be averaged, each once."""
-    named = chain(module.named_parameters(), module.named_buffers())
-    return {n: t.detach() for n, t in named if t.is_floating_point() or t.is_complex()}
-
-
-class _Measured(nn.ModuleList):
-    """Some batch norms, called as if they were the module: all that update_bn may touch."""
-
-    ctx: Context
-
-    def forward(self, X: Tensor) -> None:
-        """Predict as the estimator's predict would."""
-        ctx, provider = self.ctx, self.ctx.estimator
-        ctx.X = X
-        for callback in ctx.callbacks.values():
-            if getattr(callback, "changes_inputs", False):
-                callback.on_batch_predict_begin(ctx)
-            if hasattr(callback, "do_predict"):
-                provider = callback
-        provider.do_predict(ctx)
-
-
-def _measure_batch_norms(layers: list[_BatchNorm], ctx: Context) -> None:
-    """Run update_bn over the training inputs; all but the statistics stays as it was."""
-    measured = _Measured(layers)
-    measured.ctx = ctx
-    kept = [(layer, layer.momentum, _count(layer)) for layer in layers]
-    in_training = [part for part in ctx.module.modules() if part.training]
-    devices = [ctx.device] if ctx.device.type == "cuda" else []
-    try:
-        ctx.module.eval()
-        with torch.random.fork_rng(devices=devices):
-            update_bn(_representative_batches(ctx), measured)
-    finally:
-        for layer, momentum, count in kept:
-            layer.momentum = momentum
-            if count is not None:
-                layer.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
-        for part in in_training:
-            part.training = True
-        ctx.X = ctx.y_pred = None
-
-
-def _count(layer: _BatchNorm) -> Tensor | None:
-    count = layer.num_batches_tracked
-    return None if count is None else count.clone()
-
-
-def _representative_batches(ctx: Context) -> Iterator[Tensor]:
-    """Yield the training inputs shuffled, in batches of nearly one size.
-
-    Batches of one class, as sorted data have them, would make every variance too small, and
-    a short last batch would count as much as the others.
-    """
-    batches = list(ctx.train_inputs())
-    inputs = torch.cat(batches)
-    n_batches = max(1, len(inputs) // len(batches[0]))
-    del batches
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randperm(len(inputs), generator=generator).to(ctx.device)
-    for part in rows.tensor_split(n_batches):
-        yield inputs[part]

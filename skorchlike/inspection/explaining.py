@@ -17,7 +17,7 @@ from skorchlike.params.routing import RoutedParams
 from skorchlike.training.calls import in_order, resolve_action, uses_stage
 from skorchlike.training.stages import ACTIONS, TABLE
 
-NOT_SAID = ("params", "lr", "size_average", "reduce")
+NOT_SAID = ("params", "lr", "size_average", "reduce", "optimizer", "last_epoch")
 """Arguments of torch's constructors that fit gives, or that torch has deprecated."""
 
 

@@ -166,16 +166,16 @@ def build_optimizer(
     parameters: Mapping[str, nn.Parameter],
 ) -> torch.optim.Optimizer:
     """Build the optimizer over named parameters, in groups where they were said."""
-    options = dict(options)
+    own = copy.deepcopy(dict(options))  # schedules write to a lr that is a tensor
     valid = [*parameters_of(cls)][1:]
-    groups = _param_groups(options.pop("param_groups", None), parameters, valid)
+    groups = _param_groups(own.pop("param_groups", None), parameters, valid)
     if not parameters:
         raise ParameterError("The `module` has no parameters, so there is nothing to train.")
     choices = {"fused", "foreach", "capturable", "differentiable"}
-    if "fused" in valid and not choices & set(options) and _can_fuse(parameters):
+    if "fused" in valid and not choices & set(own) and _can_fuse(parameters):
         # one kernel for all parameters: a third of the cost of the for-loop
-        options["fused"] = True
-    return call("optimizer", cls, groups, **options)
+        own["fused"] = True
+    return call("optimizer", cls, groups, **own)
 
 
 def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:

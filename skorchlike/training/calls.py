@@ -87,7 +87,7 @@ def wrapper(callbacks: Mapping[str, Any]) -> Callable[[str, str, Call], Call]:
 
 def resolve_stages(
     callbacks: Mapping[str, Any],
-    states: Mapping[str, Any] | None = None,
+    states: dict[str, Any] | None = None,
     names: tuple[str, ...] = FIT_STAGES,
 ) -> SimpleNamespace:
     """Look up who is called at each stage.
@@ -96,9 +96,9 @@ def resolve_stages(
     ----------
     callbacks : mapping
         Name → callback, in the order in which they run.
-    states : mapping, optional
-        Name → state of the fit that is continued. Each is loaded right after the
-        callback's own ``on_begin``.
+    states : dict, optional
+        Name → state of the fit that is continued. Each is loaded, and taken out of the
+        dict, right after the callback's own ``on_begin``.
     names : tuple of str
         The stages to look up.
 
@@ -115,13 +115,14 @@ def resolve_stages(
             if uses_stage(callback, stage):
                 pairs.append((who, wrap(name, stage, getattr(callback, stage))))
             if stage == "on_begin" and states and name in states:
-                pairs.append((f"{who}: load_state_dict", _loader(callback, states[name])))
+                pairs.append((f"{who}: load_state_dict", _loader(callback, states, name)))
         setattr(stages, stage, Calls(stage, pairs, STAGES[stage].cancels))
     return stages
 
 
-def _loader(callback: Any, state: Any) -> Callable[[Any], None]:
-    return lambda ctx: callback.load_state_dict(state)
+def _loader(callback: Any, states: dict[str, Any], name: str) -> Callable[[Any], None]:
+    # taken out: what is left in the end was never loaded
+    return lambda ctx: callback.load_state_dict(states.pop(name))
 
 
 def resolve_actions(callbacks: Mapping[str, Any], estimator: Any) -> SimpleNamespace:

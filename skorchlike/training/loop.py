@@ -73,7 +73,8 @@ class Loop:
     ) -> None:
         self.ctx, self.train_data, self.valid_data = ctx, train_data, valid_data
         self.score, self.valid_every = score, valid_every
-        self.on = resolve_stages(ctx.callbacks, states)
+        self.to_load = {} if states is None else states
+        self.on = resolve_stages(ctx.callbacks, self.to_load)
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
         self.train_loss, self.valid_loss = RunningLoss(), RunningLoss()
         self.counts_rows = ctx._loss_function is None or ctx._loss_function.counts_rows
@@ -102,7 +103,7 @@ class Loop:
             self.states = self.gather_states(interrupt)
             raise
         except BaseException as other:
-            error = other
+            error, ctx.stop_reason = other, "failed"
             raise
         finally:
             self.leave(on.on_exit, error)
@@ -356,6 +357,9 @@ class Loop:
         """Copy what each callback wants to keep; a failure must not hide an interrupt."""
         states = {}
         for name, callback in self.ctx.callbacks.items():
+            if name in self.to_load:  # the fit ended before its on_begin
+                states[name] = self.to_load[name]
+                continue
             try:
                 state = callback.state_dict()
             except Exception as error:

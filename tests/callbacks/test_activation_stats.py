@@ -263,6 +263,13 @@ def test_a_continued_fit_goes_on_where_the_first_ended():
     assert (again.shares == once.shares).all()
 
 
+def test_a_continued_fit_records_as_rarely_as_it_is_told():
+    net = fit(ActivationStats("head"), max_epochs=1, warm_start=True)
+    net.set_params(callbacks__activation_stats__every=5).fit(X, Y)
+    steps = net.model_.callbacks_.activation_stats.records["global_step"]
+    assert steps.tolist() == [1, 2, 3, 4, 5, 6, 11]
+
+
 def test_with_other_bins_a_continued_fit_begins_anew_and_says_so():
     net = fit(ActivationStats(n_bins=4), max_epochs=1, warm_start=True)
     net.set_params(callbacks__activation_stats__n_bins=6)

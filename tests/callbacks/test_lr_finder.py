@@ -29,9 +29,10 @@ from skorchlike import (
     LRScheduler,
     NeuralNetClassifier,
     NeuralNetRegressor,
+    lr_find,
 )
 from skorchlike.callbacks.base import Setup
-from skorchlike.callbacks.lr_finder import LRFinderResult, lr_find
+from skorchlike.callbacks.tools.lr_records import LRFinderResult
 
 mpl.use("Agg")
 X, Y = make_data()
@@ -217,6 +218,7 @@ def test_an_lr_that_is_a_tensor_is_written_in_place():
     net = finder_net(others={"same": Same()}, optimizer="adam", optimizer__lr=lr).fit(X, Y)
     records = net.model_.callbacks_.lr_finder.records
     assert seen == records["lr"][:-1].tolist()
+    assert lr.item() == 0.05
     assert net.model_.optimizer_["param_groups"][0]["lr"].item() == 0.05
 
 
@@ -298,6 +300,18 @@ def test_all_states_are_put_back_however_the_fit_ends(error, continued):
             (before.criterion_, net.model_.criterion_),
         ]:
             assert same_weights(weights_of(was), weights_of(now))
+
+
+def test_an_optimizer_in_a_wrapper_that_closes_before_is_put_back():
+    from skorchlike import Accelerate
+
+    seen = Log()
+    net = make_net(optimizer="adam", module=None, dtype="float32", warm_start=True).fit(X, Y)
+    before = copy.deepcopy(net.model_)
+    callbacks = {"accelerate": Accelerate(), "finder": LRFinder(n_steps=4), "watch": Watch(seen)}
+    net.fit(X, Y, callbacks=callbacks)
+    assert same_weights(weights_of(before.module_), weights_of(net.model_.module_))
+    torch.testing.assert_close(before.optimizer_, net.model_.optimizer_, rtol=0, atol=0)
 
 
 def test_those_who_come_later_in_on_end_find_the_first_weights():

@@ -37,7 +37,6 @@ from skorchlike import (
     NeuralNetClassifier,
     NeuralNetRegressor,
 )
-
 from skorchlike.callbacks.base import Setup
 
 with warnings.catch_warnings():

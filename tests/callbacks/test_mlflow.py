@@ -295,8 +295,8 @@ class Latest(FailingCallback):
         (Early("on_epoch_end", None, epoch=1), "FINISHED", "terminated"),
         (Early("on_batch_begin", KeyboardInterrupt, epoch=2), "KILLED", "interrupted"),
         (Latest("on_end", KeyboardInterrupt), "KILLED", "interrupted"),
-        (Early("on_batch_end", OSError, epoch=2), "FAILED", None),
-        (Latest("on_end", OSError), "FAILED", "completed"),
+        (Early("on_batch_end", OSError, epoch=2), "FAILED", "failed"),
+        (Latest("on_end", OSError), "FAILED", "failed"),
     ],
 )
 @pytest.mark.parametrize("while_handling", [False, True])

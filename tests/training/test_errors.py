@@ -25,7 +25,13 @@ from doubles import (
 )
 from simulated_fit import ACTIONS, TARGETS, expected_log, run_fit
 
-from skorchlike import Callback, CancelFitException, NeuralNetClassifier, StageError
+from skorchlike import (
+    Callback,
+    CancelFitException,
+    NeuralNetClassifier,
+    StageError,
+    make_callback,
+)
 from skorchlike.exceptions import ParameterError
 
 
@@ -352,3 +358,12 @@ def test_gradients_are_on_again_after_an_error_in_validation(stage):
 
 def _raise(error):
     raise error
+
+
+def test_on_exit_sees_that_a_fit_has_failed():
+    seen = []
+    reads = make_callback("reads", on_exit=lambda self, ctx: seen.append(ctx.stop_reason))()
+    fails = make_callback("fails", on_batch_end=lambda self, ctx: 1 / 0)()
+    with pytest.raises(ZeroDivisionError):
+        NeuralNetClassifier(callbacks=[reads, fails]).fit([[0.0], [1.0]], [0, 1])
+    assert seen == ["failed"]

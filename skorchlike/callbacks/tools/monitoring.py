@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from skorchlike.exceptions import ParameterError, did_you_mean
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "rmse", "deviance", "perplexity", "duration")
-HIGHER_IS_BETTER = ("accuracy", "score", "r2", "auc", "f1", "precision", "recall", "ap")
+HIGHER_IS_BETTER = (
+    *("accuracy", "score", "r2", "auc", "auroc", "auprc", "f1", "precision", "recall", "ap"),
+    *("kappa", "jaccard"),
+)
 
 
 def check_monitor(owner: str, monitor: str, columns: Iterable[str]) -> None:

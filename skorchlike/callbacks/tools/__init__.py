@@ -1,0 +1,1 @@
+"""Parts that callbacks are made of: none of them is a callback itself."""
