@@ -99,14 +99,13 @@ class CSVLogger(Callback):
         return None if self.file is None else {"file": self.file}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the file of an earlier fit, if a function had named it."""
-        if callable(self.path):
-            self.file = state["file"]
+        """Go on with the file of an earlier fit; a path that was said since wins."""
+        self.file = state["file"]
 
     def _start(self, ctx: Context) -> None:
-        path: Any = self.file
-        if path is None:
-            path = self.path(ctx) if callable(self.path) else self.path
+        path: Any = self.path
+        if callable(self.path):
+            path = self.path(ctx) if self.file is None else self.file
         try:
             self.file = os.path.realpath(path)  # the working folder may change
             Path(self.file).parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from skorchlike.params.patterns import Patterns, check_patterns, matching
 if TYPE_CHECKING:
     from torch import nn
 
+    from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
 FORWARD = ("name", "module", "inputs", "output")
@@ -97,16 +98,25 @@ class Hooks(Callback):
         self.backward = backward
         self.when = when
 
+    def advise(self, setup: Setup) -> list[str]:
+        """Say that a function is missing or would never be called."""
+        return self._wrong()
+
+    def _wrong(self) -> list[str]:
+        if self.forward is None and self.backward is None:
+            return ["Hooks has nothing to call. Give it forward=... or backward=..."]
+        if self.backward is not None and self.when == "valid":
+            return [
+                "Hooks(when='valid') would never call `backward`: validation has no backward "
+                "pass. Use when='train' or when='both'."
+            ]
+        return []
+
     def on_begin(self, ctx: Context) -> None:
         """Check the functions and the patterns."""
         check_patterns(self.patterns, "The `patterns` parameter of Hooks")
-        if self.forward is None and self.backward is None:
-            raise ParameterError("Hooks has nothing to call. Give it forward=... or backward=...")
-        if self.backward is not None and self.when == "valid":
-            raise ParameterError(
-                "Hooks(when='valid') would never call `backward`: validation has no backward "
-                "pass. Use when='train' or when='both'."
-            )
+        for wrong in self._wrong():
+            raise ParameterError(wrong)
         _check_function("forward", self.forward, FORWARD)
         _check_function("backward", self.backward, BACKWARD)
         names = list(_submodules(ctx.module))

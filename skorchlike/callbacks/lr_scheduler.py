@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch.optim import lr_scheduler as schedulers
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.callbacks.tools.monitoring import check_monitor, direction
-from skorchlike.callbacks.tools.schedules import (
-    TOTALS,
-    Schedule,
-    check_rise,
-    group_options,
-    is_kind,
-    missing_total,
-    put_options,
-    resolve_policy,
-    shown,
-)
+from skorchlike.callbacks.tools.policies import Policy, is_kind, resolve_policy
+from skorchlike.callbacks.tools.schedules import Schedule, group_options, put_options
 from skorchlike.exceptions import ParameterError, warn_continued
-from skorchlike.params.calling import call, check_options, name_of, parameters_of, short
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
@@ -126,28 +113,7 @@ class LRScheduler(Callback):
 
     def advise(self, setup: Setup) -> list[str]:
         """Say which arguments look as if they were meant in the other unit."""
-        epochs, in_epochs = setup.max_epochs, self.unit == "epoch"
-        total = self._arguments([1.0], setup.columns)[2]
-        if total and in_epochs:
-            self._left(epochs, total)
-        said, advice = self._said_to("policy"), []
-        for name in (name for name in TOTALS if isinstance(said.get(name), Real)):
-            if in_epochs and said[name] > 2 * epochs:
-                advice.append(
-                    f"policy__{name}={said[name]} counts epochs, and the fit has {epochs}: it ends "
-                    "long before the schedule. Leave it out, or set unit='batch'."
-                )
-            if not in_epochs and said[name] == epochs > 1:
-                advice.append(
-                    f"policy__{name}={said[name]} counts optimizer steps (unit='batch') and is the "
-                    "number of epochs. Leave it out, or set unit='epoch'."
-                )
-        if in_epochs and said.get("step_size", 0) + self.warmup >= epochs:
-            advice.append(
-                f"the schedule's first step would come after the last of {epochs} epochs. Make "
-                "policy__step_size or warmup smaller."
-            )
-        return advice
+        return self._policy().advice(setup.max_epochs, setup.columns)
 
     def on_begin(self, ctx: Context) -> None:
         """Build the scheduler; a continued fit may have a state first."""
@@ -194,7 +160,9 @@ class LRScheduler(Callback):
             {name: v for name, v in group.items() if name in base and v != was[name]}
             for group, base, was in zip(now, state["base"], state["now"], strict=True)
         ]
-        otherwise = self._signature() != state["said"] or any("lr" in group for group in changed)
+        otherwise = self._policy().signature() != state["said"] or any(
+            "lr" in group for group in changed
+        )
         if otherwise:
             warn_continued(
                 "The lr or the parameters of LRScheduler are not those of the fit that is "
@@ -208,90 +176,12 @@ class LRScheduler(Callback):
             put_options(self.optimizer, now)
             self.schedule.load_state_dict(state)  # type: ignore[union-attr]
 
-    # -------------------------------------------------------------- the scheduler
+    def _policy(self) -> Policy:
+        said = self._said_to("policy")
+        return Policy(self.policy, said, self.unit, self.monitor, self.warmup)
 
     def _begin(self, total: int | None = None) -> None:
-        """Build the scheduler on the optimizer as it is; `total` is one to keep."""
-        self.base, self.said = group_options(self.optimizer), self._signature()
-        if any("lr" not in options for options in self.base):
-            raise ParameterError(
-                f"LRScheduler needs an optimizer with an lr; {name_of(self.optimizer)} has none."
-            )
-        lrs = [options["lr"] for options in self.base]
-        make, options, name = self._arguments(lrs, self.columns)
-        if name:
-            total = options[name] = self._left(self.units, name) if total is None else total
-        check_rise(make, options)
-        scheduler = call("policy", make, self.optimizer, **options)
-        if not isinstance(scheduler, schedulers.LRScheduler):
-            raise ParameterError(
-                "The 'policy' parameter of LRScheduler must give a torch.optim.lr_scheduler."
-                f"LRScheduler. {name_of(make)} gave {short(scheduler)}."
-            )
-        self._check_plateau(scheduler, self.columns)
-        self.total = end = total
-        if isinstance(scheduler, OneCycleLR):
-            end = scheduler.total_steps - 1  # a step further the lr would rise again
-        self.schedule = Schedule(scheduler, self.optimizer, int(self.warmup), end)
-
-    def _signature(self) -> str:
-        """Return what was said, the same in every process."""
-        said = sorted((name, shown(value)) for name, value in self._said_to("policy").items())
-        make = resolve_policy(self.policy)
-        monitor = self.monitor if is_kind(make, ReduceLROnPlateau) else None
-        return repr((name_of(make), said, self.unit, int(self.warmup), monitor))
-
-    def _arguments(
-        self, lrs: list[Any], columns: tuple[str, ...]
-    ) -> tuple[Callable[..., Any], dict[str, Any], str | None]:
-        """Return what to call, its arguments, and the one that the fit's length is to give."""
-        make = resolve_policy(self.policy)
-        parameters = dict(list(parameters_of(make).items())[1:])  # the first is the optimizer
-        if isinstance(make, type):
-            parameters.pop("last_epoch", None)  # continuing is this callback's affair
-        said = self._said_to("policy")
-        options = {n: v.item() if isinstance(v, np.generic) else v for n, v in said.items()}
-        self._check_plateau(make, columns)
-        if is_kind(make, OneCycleLR):
-            options.setdefault("max_lr", lrs)
-        if is_kind(make, ReduceLROnPlateau) and "mode" not in options:
-            try:
-                options["mode"] = direction("LRScheduler", self.monitor)
-            except ParameterError as error:
-                raise ParameterError(str(error).replace("mode=", "policy__mode=")) from None
-        total = missing_total(make, parameters, options)
-        check_options("policy", make, parameters, {total: 1, **options} if total else options)
-        for name in (*TOTALS, "step_size") if make.__module__ == schedulers.__name__ else ():
-            value = options.get(name, 1)
-            if value is not None and not (isinstance(value, (int, float)) and value >= 1):
-                raise ParameterError(
-                    f"The parameter 'policy__{name}' of LRScheduler must be at least 1. Got "
-                    f"{value!r}."
-                )
-        return make, options, total
-
-    def _left(self, units: int | None, total: str) -> int:
-        """Return the units that the warm-up leaves to the policy."""
-        if units is None:
-            raise ParameterError(
-                "The number of optimizer steps of this fit is not known, and the policy of "
-                f"LRScheduler needs it. Say policy__{total}=..., or use unit='epoch'."
-            )
-        if units <= self.warmup:
-            counted = "epochs" if self.unit == "epoch" else "optimizer steps"
-            raise ParameterError(
-                f"The 'warmup' parameter of LRScheduler must leave some of the {units} {counted} "
-                f"of this fit to the policy. Got {self.warmup}. Make it smaller, or say "
-                f"policy__{total}=..."
-            )
-        return int(units - self.warmup)
-
-    def _check_plateau(self, policy: Any, columns: tuple[str, ...]) -> None:
-        if not is_kind(policy, ReduceLROnPlateau):
-            return
-        if self.unit == "batch":
-            raise ParameterError(
-                "LRScheduler with the policy 'plateau' needs unit='epoch': the column that it "
-                "monitors is there once an epoch. Got unit='batch'."
-            )
-        check_monitor("LRScheduler", self.monitor, columns)
+        """Build the schedule on the optimizer as it is; `total` is one to keep."""
+        policy = self._policy()
+        self.base, self.said = group_options(self.optimizer), policy.signature()
+        self.schedule, self.total = policy.build(self.optimizer, self.units, self.columns, total)

@@ -19,6 +19,7 @@ from skorchlike import (
     CancelEpochException,
     CancelFitException,
     Hooks,
+    explain,
 )
 
 X, Y = make_data()
@@ -279,6 +280,17 @@ def test_an_impossible_argument_is_an_error_before_training(params, message):
     with pytest.raises(ValueError, match=message):
         net.fit(X, Y)
     assert not hasattr(net, "model_")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "warnings"),
+    [
+        (Hooks(), ["hooks: Hooks has nothing to call. Give it forward=... or backward=..."]),
+        (Hooks(forward=nothing), []),
+    ],
+)
+def test_what_is_wrong_is_told_before_a_fit(hooks, warnings):
+    assert explain(make_net(callbacks=[hooks])).warnings == warnings
 
 
 def test_it_can_be_pickled_copied_and_searched_over():

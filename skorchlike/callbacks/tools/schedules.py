@@ -1,21 +1,13 @@
-"""Policies of the learning rate by name, and a warm-up before them."""
+"""A schedule of the learning rate after a warm-up."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import lr_scheduler as schedulers
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-
-from skorchlike.exceptions import ParameterError, did_you_mean
-from skorchlike.params.calling import name_of, short
-from skorchlike.params.routing import snake_case
-
-TOTALS = ("T_max", "total_steps", "total_iters")
-"""Arguments that say how long a schedule is: the fit's length, if they are not said."""
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class Schedule:
@@ -71,79 +63,6 @@ class Schedule:
         self.taken = state["taken"]
         self.ramp.load_state_dict(state["ramp"])
         self.scheduler.load_state_dict(state["scheduler"])
-
-
-# ---------------------------------------------------------------------- the policy
-
-
-def resolve_policy(policy: Any) -> Callable[..., Any]:
-    """Return the class or function that makes the scheduler."""
-    # a scheduler of schedulers needs some that are built on the fit's optimizer
-    nested = (schedulers.ChainedScheduler, schedulers.SequentialLR)
-    if isinstance(policy, str):
-        classes = [getattr(schedulers, name) for name in schedulers.__all__]
-        names = {
-            snake_case(cls.__name__.replace("LR", "")): cls
-            for cls in classes
-            if cls not in (*nested, schedulers.LRScheduler)
-        }
-        names["cosine"] = schedulers.CosineAnnealingLR
-        names["cosine_warm_restarts"] = schedulers.CosineAnnealingWarmRestarts
-        names["plateau"] = ReduceLROnPlateau
-        if policy.lower() not in names:
-            raise ParameterError(
-                f"The 'policy' parameter of LRScheduler got the unknown name {policy!r}."
-                f"{did_you_mean(policy.lower(), names)}"
-            )
-        return names[policy.lower()]
-    known = callable(policy)
-    if isinstance(policy, type):
-        known = issubclass(policy, schedulers.LRScheduler) and not issubclass(policy, nested)
-    if not known or policy is schedulers.LRScheduler:
-        raise ParameterError(
-            "The 'policy' parameter of LRScheduler must be a name, a class of torch.optim."
-            "lr_scheduler, or a function that takes the optimizer and returns a scheduler (such as "
-            f"one of several others). Got {short(policy)}."
-        )
-    return policy
-
-
-def is_kind(policy: Any, cls: type) -> bool:
-    """Whether a class or an object is of a class."""
-    return issubclass(policy, cls) if isinstance(policy, type) else isinstance(policy, cls)
-
-
-def missing_total(make: Any, parameters: dict[str, Any], said: dict[str, Any]) -> str | None:
-    """Return the argument that the fit's length is to give, if there is one."""
-    has_default = (OneCycleLR, schedulers.LinearLR, schedulers.PolynomialLR)
-    for name in TOTALS:
-        # one_cycle may have been told epochs and steps_per_epoch instead
-        if name in parameters and name not in said and "epochs" not in said:
-            needed = parameters[name].default is parameters[name].empty
-            if needed or any(is_kind(make, cls) for cls in has_default):
-                return name
-    return None
-
-
-def check_rise(make: Any, options: dict[str, Any]) -> None:
-    """Refuse a one_cycle so short that torch skips its rise, or divides by zero."""
-    total = options.get("total_steps")
-    share = options.get("pct_start", 0.3)
-    if total is None or not is_kind(make, OneCycleLR) or not isinstance(share, float):
-        return
-    if 0 < total * share <= 1:
-        raise ParameterError(
-            f"The policy 'one_cycle' of LRScheduler has {total} units, of which policy__"
-            f"pct_start={share} is not more than one: no lr would rise. Use unit='batch', "
-            "train longer, or say policy__total_steps or policy__pct_start."
-        )
-
-
-def shown(value: Any) -> Any:
-    """Show an argument the same way in every process."""
-    if isinstance(value, (list, tuple)):
-        return [shown(v) for v in value]
-    return name_of(value) if callable(value) else repr(value)
 
 
 def group_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
