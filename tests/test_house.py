@@ -34,7 +34,7 @@ MAY_IMPORT = {
     },
     "callbacks.base": {"training.stages", "params.routing", "exceptions"},
     "callbacks.registry": {"callbacks.base", "params.routing", "exceptions"},
-    "callbacks.tools": {"callbacks.base", "params", "exceptions"},
+    "callbacks.tools": {"callbacks.base", "callbacks.tools", "params", "exceptions"},
     "callbacks": {
         "callbacks.base",
         "callbacks.registry",

@@ -61,7 +61,8 @@ class Profile(Callback):
     estimator counts as the callback's. The calls of ``on_exit`` come after the report; a
     prediction is not measured. A continued fit adds to the report.
 
-    It costs some 0.3 microseconds a call, and nothing where no callback uses a stage.
+    It costs 0.2 microseconds a call, 10 to 20 a training batch in all, and nothing where no
+    callback uses a stage.
 
     The idea: luz's ``luz_callback_profile`` and PyTorch Lightning's ``SimpleProfiler``.
 
