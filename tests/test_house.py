@@ -1,8 +1,10 @@
 """Who may import whom, and what the package shows to the world."""
 
 import ast
+import io
 import pathlib
 import re
+import tokenize
 
 import pytest
 
@@ -66,7 +68,7 @@ MAY_IMPORT = {
     "classifier": {"estimator", "fitting", "exceptions"},
     "regressor": {"estimator", "fitting", "exceptions"},
 }
-FREE = {"__init__", "fitting", "predicting", "callbacks"}  # the hall, and public names
+FREE = {"__init__", "fitting", "building", "predicting", "callbacks"}  # the hall, and public names
 
 
 def imports_of(path):
@@ -139,3 +141,41 @@ def test_changelog_and_version_agree():
     changelog = (ROOT.parent / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, flags=re.MULTILINE)
     assert released[0] == skorchlike.__version__
+
+
+def code_lines(path):
+    """Return the numbers of the lines that hold code: no comments, no docstrings."""
+    source = path.read_text()
+    silent = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER", "ENCODING"}
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if tokenize.tok_name[token.type] not in silent:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node
+        ):
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return lines
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"__init__"}))
+def test_files_are_small_and_callbacks_narrow(name):
+    path = FILES[name]
+    assert len(code_lines(path)) <= 300
+    if name.startswith("callbacks."):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                body = range(node.lineno, node.end_lineno + 1)
+                assert len(code_lines(path) & set(body)) <= 125, node.name
+
+
+def test_functions_fit_a_screen():
+    long = {
+        f"{name}.{node.name}"
+        for name, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and len(code_lines(path) & set(range(node.lineno, node.end_lineno + 1))) > 50
+    }
+    assert long == set()

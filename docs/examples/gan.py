@@ -119,11 +119,12 @@ def true_points(n=4096, seed=0):
 def draw(points, made, history):
     """Return a figure of the points and of both losses."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.scatter(*points[:600].T, s=4, color="#999999", label="true points")
-    left.scatter(*made[:600].T, s=4, color="#D55E00", label="the generator's")
-    left.set(xlabel="first coordinate", ylabel="second coordinate", aspect="equal")
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncol=2, markerscale=2, frameon=False)
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    left.scatter(*points[:400].T, s=4, color="#999999", label="true points")
+    left.scatter(*made[:400].T, s=4, color="#D55E00", label="the generator's")
+    left.set(xlabel="first coordinate", ylabel="second coordinate")
+    left.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-1.4, 1.6))
+    left.legend(loc="upper center", ncol=2, markerscale=2, frameon=False)
     right.plot(history["epoch"], history["train_loss"], color="#D55E00", label="generator")
     right.plot(
         history["epoch"], history["discriminator_loss"], color="#0072B2", label="discriminator"

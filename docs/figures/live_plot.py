@@ -6,14 +6,14 @@ from sklearn.datasets import load_digits
 
 from skorchlike import LivePlot, NeuralNetClassifier
 
+FIGURES = []
+
 
 class Keeping(LivePlot):
     """Keep the figure, which the callback lets go of when the fit ends."""
 
-    figures = []
-
     def on_exit(self, ctx):
-        Keeping.figures.append(self._figure)
+        FIGURES.append(self._figure)
         super().on_exit(ctx)
 
 
@@ -28,4 +28,4 @@ def draw():
             callbacks=[Keeping(columns, path=f"{folder}/digits.png")],
             random_state=0,
         ).fit(X / 16, y)
-    return Keeping.figures.pop()
+    return FIGURES.pop()

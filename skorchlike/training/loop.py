@@ -6,7 +6,6 @@ action, was looked up before. An empty stage is not called at all.
 
 from __future__ import annotations
 
-import copy
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,12 +20,13 @@ from skorchlike.exceptions import (
     CancelException,
     CancelFitException,
     ParameterError,
-    StageError,
 )
 from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
 from skorchlike.training.context import Context
 from skorchlike.training.losses import RunningLoss
+from skorchlike.training.modes import InEvalMode
 from skorchlike.training.scores import Score
+from skorchlike.training.states import gather_states
 
 Batch = tuple[Any, Any, Any, Any, int, bool]
 """X, y, sample_weight, row numbers (or what returns them), number of rows, is last."""
@@ -97,10 +97,10 @@ class Loop:
                 ended = "cancelled"
             ctx.stop_reason = ctx.stop_reason or ended
             self.run(on.on_end)
-            self.states = self.gather_states()
+            self.states = gather_states(ctx.callbacks, self.to_load)
         except KeyboardInterrupt as interrupt:
             error, ctx.stop_reason = interrupt, "interrupted"
-            self.states = self.gather_states(interrupt)
+            self.states = gather_states(ctx.callbacks, self.to_load, interrupt)
             raise
         except BaseException as other:
             error, ctx.stop_reason = other, "failed"
@@ -352,47 +352,3 @@ class Loop:
         record["valid_loss"] = mean
         if self.score is not None:
             record[f"valid_{self.score.name}"] = self.score.compute()
-
-    def gather_states(self, interrupt: KeyboardInterrupt | None = None) -> dict[str, Any]:
-        """Copy what each callback wants to keep; a failure must not hide an interrupt."""
-        states = {}
-        for name, callback in self.ctx.callbacks.items():
-            if name in self.to_load:  # the fit ended before its on_begin
-                states[name] = self.to_load[name]
-                continue
-            try:
-                state = callback.state_dict()
-            except Exception as error:
-                note = f"Raised by state_dict() of the callback {name!r}."
-                if isinstance(error, CancelException) and interrupt is None:
-                    raise StageError(
-                        f"{type(error).__name__} has no meaning in state_dict(), where the "
-                        f"callback {name!r} raised it."
-                    ) from error
-                if interrupt is None:
-                    error.add_note(note)
-                    raise
-                interrupt.add_note(f"Then no state was kept of {name!r}: {error!r}. {note}")
-                continue
-            if state is not None:
-                states[name] = copy.deepcopy(state)
-        return states
-
-
-class InEvalMode:
-    """Put a module into eval mode, and afterwards each part back as it was.
-
-    Parts that were in eval mode before (frozen batch norms) stay so.
-    """
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.in_training = [part for part in self.module.modules() if part.training]
-        if self.in_training:
-            self.module.eval()
-
-    def __exit__(self, *exc_info: object) -> None:
-        for part in self.in_training:
-            part.training = True

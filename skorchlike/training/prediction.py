@@ -9,7 +9,7 @@ import torch
 
 from skorchlike.training.calls import Calls, explain, resolve_action, resolve_stages, run_exits
 from skorchlike.training.context import Context
-from skorchlike.training.loop import InEvalMode
+from skorchlike.training.modes import InEvalMode
 from skorchlike.training.stages import PREDICT_STAGES
 
 
