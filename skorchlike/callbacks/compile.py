@@ -21,6 +21,9 @@ from skorchlike.exceptions import ParameterError, did_you_mean
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
+MOST_GRAPHS = 32
+"""Of one module in a process: torch's 8 are soon used up by fits with other callbacks."""
+
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -144,7 +147,8 @@ class Compile(Callback):
         call.__code__ = _own_code(
             f"{self.mode} {self.dynamic} {self.fullgraph} {type(module)} {module} {shapes}"
         )
-        compiled = self._compile(call, what, fullgraph=bool(self.fullgraph))
+        options = {"fullgraph": bool(self.fullgraph), "recompile_limit": MOST_GRAPHS}
+        compiled = self._compile(call, what, **options)
         self._replace(module, "_compiled_call_impl", compiled)
 
     def _compile_step(self, optimizer: Any) -> None:
@@ -194,7 +198,7 @@ def _caller(module: Any) -> Any:
 def _own_code(description: str) -> types.CodeType:
     """Return a copy of the caller's code for modules and options of one description.
 
-    torch keeps graphs by code object, at most 8 each, and then compiles no more: so fits of
+    torch keeps graphs by code object, so many of each, and then compiles no more: so fits of
     like modules (cross-validation) share graphs, and a search over layers has enough. By the
     name torch remembers which sizes vary.
     """

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.callbacks.tools.submodules import submodules
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.params.calling import name_of, parameters_of
 from skorchlike.params.patterns import Patterns, check_patterns, matching
@@ -119,7 +120,7 @@ class Hooks(Callback):
             raise ParameterError(wrong)
         _check_function("forward", self.forward, FORWARD)
         _check_function("backward", self.backward, BACKWARD)
-        names = list(_submodules(ctx.module))
+        names = list(submodules(ctx.module))
         alone = callable(self.patterns) or isinstance(self.patterns, str)
         for pattern in [self.patterns] if alone else self.patterns:  # type: ignore[union-attr]
             if not matching(pattern, names):
@@ -151,7 +152,7 @@ class Hooks(Callback):
         self.on_phase_exit(ctx)
 
     def _register(self, ctx: Context) -> None:
-        modules = _submodules(ctx.module)
+        modules = submodules(ctx.module)
         for name in matching(self.patterns, modules):
             module = modules[name]
             if self.forward is not None:
@@ -160,14 +161,6 @@ class Hooks(Callback):
             if self.backward is not None and ctx.training:
                 hook = _hook("backward", self.backward, name, ctx)
                 self._handles += (module.register_full_backward_hook(hook),)
-
-
-def _submodules(module: nn.Module) -> dict[str, nn.Module]:
-    """Return name → submodule, without what torch.compile puts before a name."""
-    return {
-        name.replace("_orig_mod.", "").removesuffix("_orig_mod"): part
-        for name, part in module.named_modules()
-    }
 
 
 def _hook(kind: str, function: Callable[..., Any], name: str, ctx: Context) -> Callable[..., None]:

@@ -69,16 +69,18 @@ def _register(name: str, cls: Any) -> Any:
             f"The name of a callback must be a non-empty string without '__'. Got {name!r}."
         )
     taken = _REGISTRY.get(name)
-    if taken is not None and (taken.__module__, taken.__qualname__) != (
-        cls.__module__,
-        cls.__qualname__,
-    ):
+    if taken is not None and not _same(taken, cls):
         raise ParameterError(
             f"The callback name {name!r} is registered for {taken.__module__}."
             f"{taken.__qualname__}. Choose another."
         )
     _REGISTRY[name] = cls
     return cls
+
+
+def _same(one: type, other: type) -> bool:
+    """Whether two classes are the same, or one is the other imported or defined again."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 def get_callback(name: str, **params: Any) -> Callback:
@@ -129,7 +131,7 @@ def default_name(callback: Callback) -> str:
     """
     cls = type(callback)
     built_in = cls.__module__.startswith("skorchlike.callbacks.")
-    registered = (name for name, other in _REGISTRY.items() if built_in and other is cls)
+    registered = (name for name, other in _REGISTRY.items() if built_in and _same(other, cls))
     return next(registered, snake_case(cls.__name__))
 
 

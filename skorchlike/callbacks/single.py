@@ -9,7 +9,6 @@ from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.exceptions import CancelBatchException
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -29,10 +28,8 @@ class SingleBatch(Callback):
     Notes
     -----
     The one epoch has its record, its validation also with ``valid_every > 1``, and every
-    stage; ``model_.stop_reason_`` is ``"single_batch"``. The other batches of a phase are
-    left out one by one, as by `CancelBatchException`: they are gathered and counted by
-    ``ctx.step`` and ``ctx.global_step`` but nothing is computed with them. None of the
-    batches used is the phase's last (``ctx.is_last_batch``) unless there are no more.
+    stage; ``model_.stop_reason_`` is ``"single_batch"``. The last of the batches used is the
+    phase's last (``ctx.is_last_batch``), so accumulation takes its step.
 
     The idea: ``SingleBatchCB`` of fastai's miniai and ``fast_dev_run`` of PyTorch
     Lightning.
@@ -64,16 +61,13 @@ class SingleBatch(Callback):
         ctx.terminate = True
         ctx.stop_reason = "single_batch"
 
-    def on_batch_begin(self, ctx: Context) -> None:
+    def on_before_train(self, ctx: Context) -> None:
         """Leave out the batches that are too many."""
-        # not CancelEpochException: it would skip on_after_train, and in validation the record
-        if ctx.step > self.n_batches:
-            raise CancelBatchException
+        ctx.limit_batches(self.n_batches)
 
-    def on_batch_valid_begin(self, ctx: Context) -> None:
+    def on_valid_begin(self, ctx: Context) -> None:
         """Leave out the batches that are too many."""
-        if ctx.step > self.n_batches:
-            raise CancelBatchException
+        ctx.limit_batches(self.n_batches)
 
 
 @register_callback("single_epoch")

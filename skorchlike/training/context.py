@@ -66,6 +66,7 @@ class Context:
     __slots__ = (
         "X",
         "_callbacks",
+        "_can_limit",
         "_can_skip",
         "_columns",
         "_criterion",
@@ -78,6 +79,7 @@ class Context:
         "_index",
         "_is_last_batch",
         "_last_loss",
+        "_limit",
         "_loss_function",
         "_max_epochs",
         "_module",
@@ -146,7 +148,8 @@ class Context:
         self._fitted_estimator, self._snapshot = fitted_estimator, snapshot
         self._train_inputs = train_inputs
         self._step, self._n_steps = 0, None
-        self._training = self._skip = self._can_skip = False
+        self._training = self._skip = self._can_skip = self._can_limit = False
+        self._limit: int | None = None
         self._is_last_batch, self._index, self._last_loss = False, None, math.nan
         self.X = self.y = self.sample_weight = self.y_pred = self.loss = None
         self.terminate, self.stop_reason = False, None
@@ -258,6 +261,30 @@ class Context:
                 "on_after_backward. It was called outside of that."
             )
         self._skip = True
+
+    def limit_batches(self, n_batches: int) -> None:
+        """Let the phase that begins have so many batches at most.
+
+        ``n_steps`` and ``is_last_batch`` are told of it. May be called in
+        ``on_before_train`` and ``on_valid_begin``, for that phase.
+
+        Parameters
+        ----------
+        n_batches : int
+            At least 1; of several calls the least counts.
+
+        Raises
+        ------
+        StageError
+            If it is called elsewhere.
+        """
+        if not self._can_limit:
+            raise StageError(
+                "ctx.limit_batches(...) works in on_before_train and on_valid_begin. It was "
+                "called outside of them."
+            )
+        self._limit = n_batches if self._limit is None else min(n_batches, self._limit)
+        self._n_steps = self._limit if self._n_steps is None else min(self._n_steps, self._limit)
 
     def decode(self, outputs: torch.Tensor, method: str = "predict") -> np.ndarray:
         """Return what the estimator's method makes of outputs of the module.

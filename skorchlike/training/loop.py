@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,26 +20,13 @@ from skorchlike.exceptions import (
     CancelFitException,
     ParameterError,
 )
+from skorchlike.training.batches import Batch, Data, first_batches
 from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
 from skorchlike.training.context import Context
 from skorchlike.training.losses import RunningLoss
 from skorchlike.training.modes import InEvalMode
 from skorchlike.training.scores import Score
 from skorchlike.training.states import gather_states
-
-Batch = tuple[Any, Any, Any, Any, int, bool]
-"""X, y, sample_weight, row numbers (or what returns them), number of rows, is last."""
-
-
-class Data(Protocol):
-    """What the loop needs of data: batches on the device, and how many if that is known."""
-
-    @property
-    def n_batches(self) -> int | None:
-        """How many batches a pass has, or None."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of one pass."""
 
 
 class Loop:
@@ -139,8 +125,8 @@ class Loop:
         ctx._training, ctx._step, ctx._n_steps = True, 0, self.train_data.n_batches
         self.train_loss.reset()
         try:
-            self.run(on.on_before_train)
-            for batch in self.train_data:
+            self.begin_phase(on.on_before_train)
+            for batch in first_batches(self.train_data, ctx._limit):
                 self.train_batch(batch)
             self.record_training()
             self.run(on.on_after_train)
@@ -218,8 +204,8 @@ class Loop:
             self.score.reset()
         try:
             with torch.no_grad(), InEvalMode(ctx.module):
-                self.run(on.on_valid_begin)
-                for batch in self.valid_data:
+                self.begin_phase(on.on_valid_begin)
+                for batch in first_batches(self.valid_data, ctx._limit):
                     self.valid_batch(batch)
                 self.record_validation()
             self.run(on.on_valid_end)
@@ -262,6 +248,15 @@ class Loop:
             error = None
 
     # ------------------------------------------------------------------- calls
+
+    def begin_phase(self, calls: Calls) -> None:
+        """Call all who use the first stage of a phase; there its batches may be limited."""
+        ctx = self.ctx
+        ctx._limit, ctx._can_limit = None, True
+        try:
+            self.run(calls)
+        finally:
+            ctx._can_limit = False
 
     def run(self, calls: Calls) -> None:
         """Call all who use a stage; an error is noted with who raised it and where."""

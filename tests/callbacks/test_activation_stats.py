@@ -22,7 +22,7 @@ from skorchlike import (
     Compile,
     NaNGuard,
 )
-from skorchlike.callbacks.activation_stats import measure
+from skorchlike.callbacks.tools.activation_records import measure
 
 X, Y = make_data(n=22)  # six training batches of four, the last of two
 

@@ -193,13 +193,32 @@ def test_fits_of_like_modules_share_their_graphs(module, backend):
     assert all(same_weights(*(weights_of(f.model_.module_) for f in (fits[0], g))) for g in fits)
 
 
-def test_a_search_over_many_architectures_compiles_each(backend):
+def test_a_search_over_many_architectures_compiles_each(backend, monkeypatch):
+    monkeypatch.setattr("skorchlike.callbacks.compile.MOST_GRAPHS", 4)
     n_graphs = []
-    for n in range(1, 11):  # torch's limit on the graphs of one piece of code is 8
+    for n in range(1, 8):
         net = make_net(Compile(backend=backend), module=Linear, batch_size=-1)
         net.fit(np.repeat(X[:, :1], n, axis=1), Y)
         n_graphs.append(len(backend.graphs))
-    assert n_graphs == list(range(1, 11))
+    assert n_graphs == list(range(1, 8))
+
+
+def test_fits_of_one_module_in_many_ways_are_all_compiled(backend):
+    """torch's own limit is 8 graphs."""
+
+    class Freeze(Callback):
+        def __init__(self, frozen):
+            self.frozen = frozen
+
+        def on_begin(self, ctx):
+            for part, name in enumerate(("weight", "bias")):
+                getattr(ctx.module, name).requires_grad_(part not in self.frozen)
+
+    for dynamic_size in (6, 7, 8, 9, 10):
+        for frozen in ((), (0,)):
+            net = make_net(Compile(backend=backend, dynamic=False), Freeze(frozen), module=Linear)
+            net.set_params(batch_size=-1, max_epochs=1).fit(X[:dynamic_size], Y[:dynamic_size])
+    assert len(backend.graphs) == backend.n_calls == 10
 
 
 def test_a_new_learning_rate_in_each_step_needs_no_new_graphs(backend):

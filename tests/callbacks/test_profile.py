@@ -30,7 +30,8 @@ from skorchlike import (
     Profile,
     SingleBatch,
 )
-from skorchlike.callbacks import profile as module_of_profile
+from skorchlike.callbacks import profile
+from skorchlike.callbacks.tools import profile_report
 
 X, Y = make_data(n=20)  # five training batches of four, ten validation batches of two
 MS = 10**6
@@ -78,7 +79,8 @@ class SlowNet(NeuralNetClassifier):
 @pytest.fixture
 def clock(monkeypatch):
     monkeypatch.setattr(Clock, "now", 0)
-    monkeypatch.setattr(module_of_profile, "perf_counter_ns", lambda: Clock.now)
+    for module in (profile, profile_report):
+        monkeypatch.setattr(module, "perf_counter_ns", lambda: Clock.now)
 
 
 def fit(*callbacks, cls=None, valid=True, **params):

@@ -7,7 +7,15 @@ import pytest
 import torch
 from doubles import Log, RecordingCallback, make_data, make_net, same_weights, weights_of
 
-from skorchlike import Callback, CancelBatchException, EarlyStopping, SingleBatch, SingleEpoch
+from skorchlike import (
+    Callback,
+    CancelBatchException,
+    EarlyStopping,
+    GradientAccumulation,
+    SingleBatch,
+    SingleEpoch,
+    StageError,
+)
 
 X, Y = make_data(n=20)  # five training batches of four, ten validation batches of two
 
@@ -51,6 +59,33 @@ def test_so_many_batches_are_trained_and_so_many_validated(n_batches):
     assert batches(log, "on_after_step") == batches(log, "on_batch_end")
     assert batches(log, "on_batch_valid_end") == [(1, s + 1) for s in range(min(n_batches, 10))]
     assert (net.n_iter_, net.model_.stop_reason_) == (1, "single_batch")
+
+
+@pytest.mark.parametrize("n_batches", [1, 2, 5, 9])
+def test_the_other_batches_are_not_even_gathered(n_batches):
+    log = Log()
+    net = fit(SingleBatch(n_batches), RecordingCallback(log))
+    for phase, n_steps in (("train", min(n_batches, 5)), ("valid", min(n_batches, 10))):
+        exits = [e for e in log if e.place == "on_batch_exit" and e.training == (phase == "train")]
+        assert [e.step for e in exits] == list(range(1, n_steps + 1))
+        assert [e.is_last_batch for e in exits] == [False] * (n_steps - 1) + [True]
+        assert {e.n_steps for e in exits} == {n_steps}
+    assert net.model_.continuation_["global_step"] == min(n_batches, 5)
+
+
+def test_accumulation_takes_its_step():
+    log = Log()
+    fit(SingleBatch(3), GradientAccumulation(2), RecordingCallback(log))
+    assert batches(log, "on_after_step") == [(1, 2), (1, 3)]
+
+
+def test_batches_are_limited_at_the_beginning_of_a_phase_alone():
+    class TooLate(Callback):
+        def on_batch_begin(self, ctx):
+            ctx.limit_batches(1)
+
+    with pytest.raises(StageError, match="works in on_before_train and on_valid_begin"):
+        fit(TooLate())
 
 
 def test_the_weights_are_those_of_one_step_by_hand():
