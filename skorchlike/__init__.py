@@ -51,6 +51,7 @@ from skorchlike.exceptions import (
 from skorchlike.inspection.conformance import check_callback
 from skorchlike.inspection.explaining import explain
 from skorchlike.inspection.lr_finding import lr_find
+from skorchlike.inspection.summary import summary
 from skorchlike.model import TrainedModel
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
@@ -108,4 +109,5 @@ __all__ = [
     "lr_find",
     "make_callback",
     "register_callback",
+    "summary",
 ]
