@@ -23,7 +23,7 @@ class Progress(Callback):
     ----------
     batches : bool, default=True
         Whether to show the batches of a phase in a second bar, which disappears when the
-        phase ends.
+        phase ends, and those of a prediction.
     delay : float, default=0.5
         Seconds that a phase must take before the bar of its batches shows; shorter phases
         would only flicker.
@@ -61,9 +61,7 @@ class Progress(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Open the bar of the epochs."""
-        self.bars: list[Any] = []
-        tqdm = import_extra("tqdm.auto", "progress", "The callback Progress").tqdm
-        self._open = lambda **options: tqdm(mininterval=self.min_interval, **options)
+        self._prepare()
         self.epochs = self._open(
             total=ctx.max_epochs, initial=ctx.epoch, desc="epochs", unit="epoch"
         )
@@ -103,6 +101,23 @@ class Progress(Callback):
             bar.close()
         for name in ("bars", "epochs", "_open"):
             self.__dict__.pop(name, None)
+
+    def on_predict_begin(self, ctx: Context) -> None:
+        """Open the bar of the batches to predict."""
+        self._prepare()
+        self._open_phase(ctx, "predict")
+
+    def on_batch_predict_end(self, ctx: Context) -> None:
+        """Count a batch."""
+        for bar in self.bars:
+            bar.update()
+
+    on_predict_exit = on_exit
+
+    def _prepare(self) -> None:
+        self.bars: list[Any] = []
+        tqdm = import_extra("tqdm.auto", "progress", "The callback Progress").tqdm
+        self._open = lambda **options: tqdm(mininterval=self.min_interval, **options)
 
     def _open_phase(self, ctx: Context, phase: str) -> None:
         if self.batches:

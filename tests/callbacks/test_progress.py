@@ -183,3 +183,32 @@ def test_it_keeps_no_bar_in_on_exit(bars):
 
     fit(Look("nowhere"))
     assert vars(seen[0]) == Progress().get_params()
+
+
+# -------------------------------------------------------------------- predict
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
+def test_a_prediction_has_a_bar_of_its_batches(bars, method):
+    net = fit(progress=Progress(delay=0), predict_batch_size=3)
+    bars.clear()
+    getattr(net, method)(X, Y) if method == "score" else getattr(net, method)(X)
+    assert [bar.options["desc"] for bar in bars] == ["predict"]
+    assert bars[0].n == bars[0].options["total"] == -(-len(X) // 3)
+    assert bars[0].closed
+
+
+def test_a_short_prediction_shows_nothing(capsys):
+    net = fit(progress=Progress())
+    capsys.readouterr()
+    net.predict(X)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_of_a_prediction_is_closed_after_an_error(bars):
+    net = fit(progress=Progress(delay=0))
+    bars.clear()
+    net.model_.module_.register_forward_hook(lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        net.predict(X)
+    assert [bar.closed for bar in bars] == [True]
