@@ -86,7 +86,7 @@ def check_callback(
     >>> check_callback(Greedy())
     Traceback (most recent call last):
         ...
-    AssertionError: init_only_stores: Greedy.__init__ must store `alpha` as it is...
+    AssertionError: init_only_stores: Greedy.__init__ must store its arguments as they are...
     """
     if not isinstance(callback, Callback):
         raise ParameterError(f"check_callback takes an instance of Callback. Got {callback!r}.")
@@ -116,7 +116,13 @@ def init_only_stores(trial: Trial) -> None:
     """Check that ``__init__`` stores its arguments under their own names, and does nothing more."""
     names = set(trial.callback.get_params(deep=False))
     values = {name: object() for name in type(trial.callback)._get_param_names()}
-    probe = type(trial.callback)(**values)
+    try:
+        probe = type(trial.callback)(**values)
+    except Exception as error:
+        raise AssertionError(
+            f"{trial.cls}.__init__ must store its arguments as they are, whatever they are. It "
+            f"raised {error!r}. Check and convert in on_begin, or by _parameter_constraints."
+        ) from error
     for name, value in values.items():
         assert getattr(probe, name, None) is value, (
             f"{trial.cls}.__init__ must store `{name}` as it is: self.{name} = {name}. Check and "

@@ -49,6 +49,11 @@ class Converts(Callback):
         self.alpha = float(alpha) if isinstance(alpha, (int, float)) else None
 
 
+class Computes(Callback):
+    def __init__(self, alpha=0.1):
+        self.alpha = 2 * alpha
+
+
 class SetsMore(Callback):
     def __init__(self, alpha=0.1):
         self.alpha = alpha
@@ -220,6 +225,7 @@ class FailsInExit(Callback):
 
 BROKEN = {
     "Converts": (Converts(), "init_only_stores", "self.alpha = alpha"),
+    "Computes": (Computes(), "init_only_stores", "must store its arguments as they are"),
     "SetsMore": (SetsMore(), "init_only_stores", "'total'"),
     "Unpicklable": (Unpicklable(lambda: 1), "can_be_pickled", "pickle"),
     "WritesToParameter": (
