@@ -17,6 +17,7 @@ from skorchlike.data.batches import (
 )
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
+from skorchlike.params.calling import check_options, parameters_of
 from skorchlike.params.components import (
     build_criterion,
     build_module,
@@ -105,7 +106,7 @@ def check_components(estimator: Any) -> list[str]:
     spec = estimator._default_criterion if spec is None else spec
     wrong = []
     for check in (
-        lambda: named("module", estimator.module),
+        lambda: _check_module(estimator),
         lambda: build_criterion(spec, estimator._said_to("criterion")),
         lambda: optimizer_options(
             estimator.optimizer, estimator.lr, estimator._said_to("optimizer")
@@ -116,6 +117,16 @@ def check_components(estimator: Any) -> list[str]:
         except ParameterError as error:
             wrong.append(str(error))
     return wrong
+
+
+def _check_module(estimator: Any) -> None:
+    make = constructor(estimator, "module")
+    if make is None:
+        named("module", estimator.module)
+        return
+    parameters = parameters_of(make)
+    sizes = {name: 1 for name in SIZES if name in parameters}
+    check_options("module", make, parameters, {**sizes, **estimator._said_to("module")})
 
 
 def said_about(estimator: Any, component: str) -> dict[str, Any]:

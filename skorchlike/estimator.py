@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import (
     PROVIDERS,
+    SIZES,
     DefaultActions,
     FitData,
     LossFunction,
@@ -42,6 +43,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
     """What classifier and regressor share: parameters, fit, partial_fit, history."""
 
     _components: ClassVar[tuple[str, ...]] = ("module", "criterion", "optimizer", "callbacks")
+    _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {"module": SIZES}
     _default_criterion: ClassVar[str]
     _score_name: ClassVar[str]
 
@@ -181,7 +183,8 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         sample_weight_val : array-like of shape (n_val,), default=None
             Validation weights.
         callbacks : dict or list, default=None
-            Callbacks for this fit alone, beside the estimator's.
+            Callbacks for this fit alone, beside the estimator's; ``{name: None}`` leaves
+            one of those out.
 
         Returns
         -------

@@ -23,7 +23,7 @@ from skorchlike.data.batches import (
     make_batches,
 )
 from skorchlike.data.checks import as_numpy, check_lengths, check_weight, check_X
-from skorchlike.exceptions import ParameterError, warn_continued
+from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
@@ -280,6 +280,13 @@ def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
     callbacks: dict[str, Any] = dict(
         build_callbacks(estimator.callbacks, estimator._said_to("callbacks"))
     )
+    for name in (n for n, cb in named_callbacks(extra).items() if cb is None):
+        if name not in callbacks:
+            raise ParameterError(
+                f"fit(..., callbacks={{{name!r}: None}}) drops a callback for this fit, and there "
+                f"is none of that name.{did_you_mean(name, callbacks)}"
+            )
+        del callbacks[name]
     for name, callback in build_callbacks(extra, {}).items():
         if name in callbacks:
             raise ParameterError(

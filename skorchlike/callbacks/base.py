@@ -40,7 +40,8 @@ class Callback(RoutedParams):
         without it.
     logs : tuple of str, default=()
         Names of the history columns that it adds by ``ctx.log``. Only named columns can
-        be monitored by other callbacks. May be a property.
+        be monitored by other callbacks. May be a property, or hold globs (``"grad_*"``)
+        for names that are known only in a fit.
     changes_gradients : bool, default=False
         Whether it reads or changes gradients and so needs them whole (the accumulation
         complete, no scaling of mixed precision left in them), which they are from

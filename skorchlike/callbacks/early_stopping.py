@@ -100,6 +100,7 @@ class EarlyStopping(Callback):
         """Say that the fit will not have the column."""
         try:
             check_monitor("EarlyStopping", self.monitor, setup.columns)
+            direction("EarlyStopping", self.monitor, self.mode)
         except ParameterError as error:
             return [str(error)]
         return []

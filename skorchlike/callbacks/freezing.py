@@ -47,8 +47,11 @@ class _Freezing(Callback):
     def _select(self, patterns: Patterns, what: str) -> list[Parameter]:
         selected = [self._named[name] for name in matching(patterns, self._named)]
         if not selected:
+            hint = ""
+            if isinstance(patterns, str) and matching(f"{patterns}.*", self._named):
+                hint = f" Those of that layer are {f'{patterns}.*'!r}."
             warnings.warn(
-                f"{what} ({patterns!r}) matches no parameter. Parameters: "
+                f"{what} ({patterns!r}) matches no parameter.{hint} Parameters: "
                 f"{', '.join(self._named)}.",
                 UserWarning,
                 stacklevel=2,

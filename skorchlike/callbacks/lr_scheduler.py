@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
-from skorchlike.callbacks.tools.policies import Policy, is_kind, resolve_policy
+from skorchlike.callbacks.tools.policies import TOTALS, Policy, is_kind, resolve_policy
 from skorchlike.callbacks.tools.schedules import Schedule, group_options, put_options
 from skorchlike.exceptions import ParameterError, warn_continued
 
@@ -75,6 +75,7 @@ class LRScheduler(Callback):
     """
 
     _components = ("policy",)
+    _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {"policy": (*TOTALS, "max_lr")}
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "policy": [str, callable],
         "unit": [StrOptions({"epoch", "batch"})],
@@ -113,7 +114,11 @@ class LRScheduler(Callback):
 
     def advise(self, setup: Setup) -> list[str]:
         """Say which arguments look as if they were meant in the other unit."""
-        return self._policy().advice(setup.max_epochs, setup.columns)
+        others = [cb for cb in setup.callbacks.values() if isinstance(cb, LRScheduler)]
+        advice = self._policy().advice(setup.max_epochs, setup.columns)
+        if len(others) > 1:
+            advice.append("there are several schedules of one lr: each changes what another set.")
+        return advice
 
     def on_begin(self, ctx: Context) -> None:
         """Build the scheduler; a continued fit may have a state first."""

@@ -27,7 +27,7 @@ class MLflow(Callback):
     ----------
     tracking_uri : None, str or path-like, default=None
         The store: a URI as MLflow takes it, such as ``"sqlite:///mlflow.db"`` or
-        ``"http://localhost:5000"``, or the path of a SQLite file as a `pathlib.Path`. None
+        ``"http://localhost:5000"``, or the path of a SQLite file. None
         is the store that MLflow itself would use: ``MLFLOW_TRACKING_URI``, else
         ``mlflow.db`` in the working folder.
     experiment : str, default="Default"
@@ -94,7 +94,8 @@ class MLflow(Callback):
         uri = self.tracking_uri
         if uri is None:
             uri = tracking.get_tracking_uri()  # absolute: the working folder may change
-        self.uri = uri if isinstance(uri, str) else f"sqlite:///{os.path.realpath(uri)}"
+        is_path = not isinstance(uri, str) or (":" not in uri and not uri.startswith("databricks"))
+        self.uri: str = f"sqlite:///{os.path.realpath(uri)}" if is_path else str(uri)
         self.run_id, self.running, self.written = None, False, ctx.epoch
 
     def on_epoch_begin(self, ctx: Context) -> None:

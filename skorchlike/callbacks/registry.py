@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -120,6 +121,18 @@ def get_callback(name: str, **params: Any) -> Callback:
             raise ParameterError(
                 f"{cls.__name__} has no parameter {key!r}.{did_you_mean(key, valid)}"
             )
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(cls).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_KEYWORD
+        and parameter.name not in params
+    ]
+    if needed:
+        raise ParameterError(
+            f"{cls.__name__} needs {', '.join(map(repr, needed))}, so its name alone does not do: "
+            f"pass {cls.__name__}({needed[0]}=...)."
+        )
     return cls(**params)
 
 

@@ -7,6 +7,7 @@ import pickle
 import random
 import warnings
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import joblib  # type: ignore[import-untyped]
@@ -99,7 +100,7 @@ def check_callback(
         try:
             check(Trial(callback, estimator, X, y))
         except Exception as error:
-            failure = AssertionError(f"{check.__name__}: {error}")
+            failure = AssertionError(f"{check.__name__}: {_told(error)}")
             if on_fail == "raise":
                 raise failure from error
             if on_fail == "warn":
@@ -107,6 +108,14 @@ def check_callback(
             result.update(status="failed", exception=error)
         results.append(result)
     return results
+
+
+def _told(error: Exception) -> str:
+    """Return what a check says, or which error came in its way and from where."""
+    if isinstance(error, AssertionError) and not getattr(error, "__notes__", []):
+        return str(error)
+    notes = " ".join(getattr(error, "__notes__", []))
+    return f"the check could not be made. {type(error).__name__}: {error}. {notes}".rstrip()
 
 
 # ------------------------------------------------------------------------- checks
@@ -227,8 +236,12 @@ def fits_continue(trial: Trial) -> None:
 def history_columns_are_named(trial: Trial) -> None:
     """Check that every column that it adds to the history is in ``logs``."""
     added = set(trial.fit().history_.columns) - set(trial.fit(alone=True).history_.columns)
-    unnamed = added - set(trial.callback.logs)
-    assert not unnamed, f"{trial.cls} logs {sorted(unnamed)} without naming them in `logs`"
+    logs = trial.callback.logs
+    unnamed = [column for column in added if not any(fnmatchcase(column, name) for name in logs)]
+    assert not unnamed, (
+        f"{trial.cls} logs {sorted(unnamed)} without naming them in its class attribute `logs`, "
+        "a tuple of names or globs such as ('grad_*',)"
+    )
 
 
 def watching_changes_nothing(trial: Trial) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from skorchlike.callbacks.base import Callback, Setup
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
-from skorchlike.fitting import OWN_COLUMNS, SIZES, build_callbacks, check_components
+from skorchlike.fitting import OWN_COLUMNS, build_callbacks, check_components
 from skorchlike.params.calling import parameters_of
 from skorchlike.params.routing import RoutedParams
 from skorchlike.training.calls import in_order, resolve_action, uses_stage
@@ -89,7 +89,7 @@ class Explanation:
         self.callbacks = self._ordered(callbacks)
         self.actions = {action: self._provider(action, estimator) for action in ACTIONS}
         self.stages = self._stages(estimator)
-        self.warnings += check_components(estimator)
+        self.warnings += _wrong_parameters(estimator) + check_components(estimator)
         self._ask_callbacks(estimator)
         self.parameters = _parameters(estimator, prefix)
 
@@ -158,6 +158,14 @@ def _columns(estimator: BaseNeuralNet, callbacks: Mapping[str, Any]) -> tuple[st
     return tuple(dict.fromkeys([*columns, *(n for cb in callbacks.values() for n in cb.logs)]))
 
 
+def _wrong_parameters(estimator: BaseNeuralNet) -> list[str]:
+    try:
+        estimator._validate_params()
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
 # -------------------------------------------------------------------- parameters
 
 
@@ -195,7 +203,8 @@ def _routable(holder: RoutedParams, prefix: str = "") -> Iterator[tuple[str, Any
                 if named and name not in NOT_SAID:
                     default = parameter.default
                     if default is parameter.empty:
-                        default = "(from the data)" if name in SIZES else "(needed)"
+                        from_fit = name in holder._from_fit.get(component, ())
+                        default = "(from the fit)" if from_fit else "(needed)"
                     yield f"{prefix}{component}__{name}", default
         for name, part in (holder._parts(component, holder._said) or {}).items():
             if isinstance(part, RoutedParams):

@@ -59,6 +59,6 @@ def name_of(make: Any) -> str:
 
 def short(value: Any) -> str:
     """Show a value in an error, cut where it is long."""
-    text = repr(value)
+    text = " ".join(repr(value).split())
     text = text if len(text) < 80 else f"{text[:77]}..."
     return f"{text} ({type(value).__name__})"

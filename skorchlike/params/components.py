@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -134,7 +135,15 @@ def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
             f"name, such as torch.nn.MSELoss or 'mse'. Got {spec!r}."
         )
     check_options("criterion", spec, parameters_of(spec), said)
-    return call("criterion", spec, **said)
+    given = {name: _as_weight(name, value) for name, value in said.items()}
+    return call("criterion", spec, **given)
+
+
+def _as_weight(name: str, value: Any) -> Any:
+    """Return weights of classes as the tensor that torch's criteria need."""
+    if name in ("weight", "pos_weight") and isinstance(value, (list, tuple, np.ndarray)):
+        return torch.as_tensor(value, dtype=torch.get_default_dtype())
+    return value
 
 
 # ---------------------------------------------------------------- optimizer

@@ -40,6 +40,8 @@ class RoutedParams(BaseEstimator):
     """
 
     _components: ClassVar[tuple[str, ...]] = ()
+    # arguments of a component that `fit` gives where they were not said
+    _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from skorchlike.exceptions import DeadContextError, ParameterError, StageError
+from skorchlike.exceptions import DeadContextError, ParameterError, StageError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -385,6 +385,10 @@ class Context:
         if self._snapshot is None:
             raise StageError("ctx.snapshot() is for fit; a prediction has nothing to save.")
         return self._snapshot()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        fields = [field for field in dir(type(self)) if not field.startswith("_")]
+        raise AttributeError(f"ctx has no field {name!r}.{did_you_mean(name, fields)}")
 
     def _kill(self) -> None:
         """Let go of everything and make every later use an error."""

@@ -164,7 +164,7 @@ def test_present_values_are_shown_and_what_was_said_is_marked():
     assert table.loc["module__dropout", "value"] == 0.25
     assert table.loc["optimizer__lr", "value"] == 0.5
     assert table.loc["optimizer__weight_decay", "value"] == 0.01
-    assert table.loc["module__n_outputs", "value"] == "(from the data)"
+    assert table.loc["module__n_outputs", "value"] == "(from the fit)"
 
 
 def test_in_a_pipeline_the_names_are_those_of_the_pipeline():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from skorchlike.exceptions import ParameterError, did_you_mean
 
@@ -23,7 +24,7 @@ def check_monitor(owner: str, monitor: str, columns: Iterable[str]) -> None:
     monitor : str
         The column.
     columns : iterable of str
-        The columns that the fit will have: ``ctx.columns``.
+        The columns that the fit will have, or globs: ``ctx.columns``.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def check_monitor(owner: str, monitor: str, columns: Iterable[str]) -> None:
         If the column is none of them.
     """
     columns = list(columns)
-    if monitor in columns:
+    if any(fnmatchcase(monitor, column) for column in columns):
         return
     if monitor.startswith("valid_") and "valid_loss" not in columns:
         raise ParameterError(
