@@ -418,7 +418,7 @@ def test_an_impossible_argument_is_an_error_before_training(params, message):
 
 def test_a_store_that_cannot_be_opened_is_an_error_before_training(store, tmp_path):
     (tmp_path / "file").touch()
-    for uri in ("foo://x", tmp_path / "file/x.db", str(tmp_path / "folder")):
+    for uri in ("foo://x", tmp_path / "file/x.db", str(tmp_path)):
         assert_refused("MLflow cannot begin a run with tracking_uri=", store.new(tracking_uri=uri))
     assert_refused(r"cannot begin a run .* and experiment=''", store.new(experiment=""))
 
@@ -436,3 +436,9 @@ def test_without_mlflow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(ImportError, match=r"MLflow needs .*'mlflow'.*skorchlike\[mlflow\]"):
         fit(MLflow())
+
+
+def test_a_store_may_be_the_path_of_a_file_as_a_string(tmp_path):
+    path = str(tmp_path / "runs.db")
+    assert fit(MLflow(path)).model_.callbacks_.mlflow["run_id"]
+    assert (tmp_path / "runs.db").stat().st_size > 0

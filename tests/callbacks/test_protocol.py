@@ -13,10 +13,12 @@ from torch import nn
 
 from skorchlike import (
     Callback,
+    EarlyStopping,
     NeuralNetClassifier,
     NeuralNetRegressor,
     ParameterError,
     StageError,
+    check_callback,
     make_callback,
 )
 
@@ -349,3 +351,54 @@ def test_a_regressor_refuses_criteria_of_labels(criterion):
 def test_a_fit_that_ends_in_an_infinite_or_nan_loss_warns():
     with pytest.warns(ConvergenceWarning, match="training loss of epoch 30, the last, is"):
         fit(cls=NeuralNetRegressor, target=Y, optimizer="sgd", lr=1e6, max_epochs=30)
+
+
+# ------------------------------------------------------- as a newcomer would try
+
+
+class GradientPerLayer(Callback):
+    logs = ("gradient_*",)
+
+    def on_after_step(self, ctx):
+        for name, parameter in ctx.module.named_parameters():
+            ctx.log(f"gradient_{name}", float(parameter.grad.norm()))
+
+
+def test_columns_known_only_in_a_fit_are_named_by_a_glob_and_can_be_monitored():
+    stop = EarlyStopping("gradient_0.bias", mode="min", patience=100)
+    net = fit(GradientPerLayer(), stop)
+    assert "gradient_2.weight" in net.history_.columns
+    assert (
+        net.model_.callbacks_.early_stopping["best_score"] == net.history_["gradient_0.bias"].min()
+    )
+    check_callback(GradientPerLayer())
+    with pytest.raises(ParameterError, match="'gradient', which nothing in this fit records"):
+        fit(GradientPerLayer(), EarlyStopping("gradient", mode="min"))
+
+
+def test_none_in_fits_callbacks_leaves_one_out_for_that_fit():
+    net = NeuralNetClassifier(callbacks={"count": OneEpoch(), "halves": Halves()}, max_epochs=1)
+    seen = []
+    looks = make_callback("looks", on_begin=lambda self, ctx: seen.append(list(ctx.callbacks)))
+    net.fit(X, Y, callbacks={"halves": None, "looks": looks()})
+    net.fit(X, Y, callbacks={"looks": looks()})
+    assert seen == [["looks", "count"], ["looks", "halves", "count"]]
+    with pytest.raises(ParameterError, match=r"\{'halvs': None\}.*Did you mean 'halves'"):
+        net.fit(X, Y, callbacks={"halvs": None})
+
+
+def test_a_name_whose_callback_needs_an_argument_says_which():
+    with pytest.raises(ParameterError, match=r"needs 'seconds'.*TimeLimit\(seconds=...\)"):
+        NeuralNetClassifier(callbacks=["time_limit"]).fit(X, Y)
+
+
+@pytest.mark.parametrize("weight", [[1.0, 2.0, 5.0], (1, 2, 5), np.array([1.0, 2.0, 5.0])])
+def test_weights_of_classes_may_be_a_list(weight):
+    tensor = torch.tensor([1.0, 2.0, 5.0])
+    nets = [fit(criterion="cross_entropy", criterion__weight=w) for w in (weight, tensor)]
+    np.testing.assert_array_equal(*(net.predict_proba(X) for net in nets))
+
+
+def test_a_misspelt_field_of_the_context_names_the_nearest():
+    with pytest.raises(AttributeError, match=r"ctx has no field 'global_steps'.*'global_step'"):
+        look("on_begin", lambda ctx: ctx.global_steps)

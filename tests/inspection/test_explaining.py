@@ -13,6 +13,7 @@ from skorchlike import (
     Callback,
     EarlyStopping,
     GradientAccumulation,
+    LRScheduler,
     NeuralNetClassifier,
     NeuralNetRegressor,
     ParameterError,
@@ -108,6 +109,7 @@ def test_a_sound_estimator_has_no_warnings():
 WRONG = {
     "monitor-nobody-produces": ([EarlyStopping("valid_auc")], "'valid_auc'"),
     "no-validation": ([EarlyStopping()], "no validation data"),
+    "direction-not-told": ([EarlyStopping("duration_of")], "'duration_of'"),
     "bad-argument": ([EarlyStopping("train_loss", patience=-1)], "'patience' parameter"),
     "two-providers": ([Momentum(), AlsoSteps()], "both replace the action 'step'"),
     "stateful-after-checkpoint": ([Saves(), Stateful()], "'stateful' has a state"),
@@ -124,6 +126,12 @@ def test_what_looks_wrong_is_said(name):
     assert message in repr(explain(NeuralNetClassifier(callbacks=callbacks)))
 
 
+def test_two_schedules_of_one_lr_are_said():
+    two = [("a", LRScheduler("step", policy__step_size=1)), ("b", LRScheduler("constant"))]
+    assert all("several schedules of one lr" in text for text in warnings_of(*two))
+    assert len(warnings_of(*two)) == 2
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -131,6 +139,8 @@ def test_what_looks_wrong_is_said(name):
         ({"criterion__label_smoothin": 0.1}, "'label_smoothing'"),
         ({"optimizer": "adan"}, "'adan'"),
         ({"module": "mlpp"}, "'mlp'"),
+        ({"module__hidden": 3}, "module__hidden"),
+        ({"lr": -1}, "'lr' parameter"),
     ],
 )
 def test_unknown_arguments_of_components_are_said(params, message):
