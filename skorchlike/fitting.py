@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -306,8 +307,15 @@ def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
 
 def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int) -> int:
     """Return the optimizer steps of a fit, as far as callbacks leave them."""
-    for callback in callbacks.values():
-        n_epochs, n_batches = callback.plan(n_epochs, n_batches)
+    for name, callback in callbacks.items():
+        planned = callback.plan(n_epochs, n_batches)
+        try:
+            n_epochs, n_batches = map(operator.index, planned)
+        except (TypeError, ValueError):
+            raise ParameterError(
+                f"plan() of the callback {name!r} ({type(callback).__name__}) must return two "
+                f"integers, n_epochs and n_updates. Got {planned!r}."
+            ) from None
     return n_epochs * n_batches
 
 

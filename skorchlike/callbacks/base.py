@@ -201,13 +201,23 @@ for _stage in STAGES.values():
     setattr(Callback, _stage.name, _no_op(_stage.name, _stage.meaning))
 
 
+METHODS = {
+    "state_dict": (),
+    "load_state_dict": ("state",),
+    "plan": ("n_epochs", "n_updates"),
+    "wrap_call": ("owner", "place", "call"),
+    "advise": ("setup",),
+}
+"""What else a callback may define, and its arguments."""
+
+
 def _check_definition(cls: type[Callback]) -> None:
     """Check what a subclass defines against the table of stages."""
     for name, value in vars(cls).items():
         if name in STAGES or name in PROVIDERS:
             _check_signature(cls, name, value, ("ctx",))
-        elif name in ("state_dict", "load_state_dict"):
-            _check_signature(cls, name, value, ("state",) if name.startswith("load") else ())
+        elif name in METHODS:
+            _check_signature(cls, name, value, METHODS[name])
         elif name in FOREIGN_NAMES and callable(value):
             raise CallbackDefinitionError(
                 f"{cls.__name__}.{name}: this stage is called {FOREIGN_NAMES[name]} here."

@@ -13,6 +13,7 @@ from torch import nn
 
 from skorchlike import (
     Callback,
+    CallbackDefinitionError,
     EarlyStopping,
     NeuralNetClassifier,
     NeuralNetRegressor,
@@ -102,6 +103,21 @@ def test_plans_lower_n_updates_one_after_another_whatever_the_order_of_reading()
         batch_size=10,
     ).fit(X, Y)
     assert seen == [4]  # 15 batches, halved to 8, to 4; one epoch
+
+
+@pytest.mark.parametrize("planned", [None, 3, (1.5, 2), (1, 2, 3)])
+def test_a_plan_that_is_none_is_an_error_that_names_the_callback(planned):
+    wrong = type("Wrong", (Callback,), {"plan": lambda self, n_epochs, n_updates: planned})
+    with pytest.raises(ParameterError, match=r"plan\(\) of the callback 'wrong' .* two integers"):
+        fit(wrong())
+
+
+@pytest.mark.parametrize("name", ["plan", "wrap_call", "advise"])
+def test_a_wrong_signature_is_an_error_when_the_class_is_written(name):
+    with pytest.raises(
+        CallbackDefinitionError, match=rf"Wrong.{name} must be callable as {name}\("
+    ):
+        type("Wrong", (Callback,), {name: lambda self: None})
 
 
 # ----------------------------------------------------------------- wrap_call
