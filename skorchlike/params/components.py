@@ -181,10 +181,21 @@ def build_optimizer(
     if not parameters:
         raise ParameterError("The `module` has no parameters, so there is nothing to train.")
     choices = {"fused", "foreach", "capturable", "differentiable"}
-    if "fused" in valid and not choices & set(own) and _can_fuse(parameters):
+    can_fuse = "fused" in valid and _can_fuse(parameters) and not _has_momentum(cls, own, groups)
+    if can_fuse and not choices & set(own):
         # one kernel for all parameters: a third of the cost of the for-loop
         own["fused"] = True
     return call("optimizer", cls, groups, **own)
+
+
+def _has_momentum(cls: type, options: Mapping[str, Any], groups: Iterable[Any]) -> bool:
+    """Whether it is SGD with momentum.
+
+    Fused, that fails where a parameter has its first gradient later than others: one that is
+    unfrozen, or a branch that the first batch did not take.
+    """
+    said = [options, *(group for group in groups if isinstance(group, Mapping))]
+    return issubclass(cls, torch.optim.SGD) and any(o.get("momentum", 0) for o in said)
 
 
 def _can_fuse(parameters: Mapping[str, nn.Parameter]) -> bool:

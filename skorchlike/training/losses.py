@@ -154,6 +154,7 @@ class LossFunction:
             return y  # a callback gave one number an output already
         single = y_pred.shape in ((n,), (n, 1)) or (n == 1 and y_pred.ndim == 0)
         if single and (self.n_classes or 0) <= 2:
+            self._check_element_weight()
             return y.view_as(y_pred).to(y_pred.dtype)
         if y_pred.shape != (len(y), self.n_classes):
             one = " or (n, 1)" if self.n_classes == 2 else ""
@@ -163,6 +164,16 @@ class LossFunction:
                 f"return logits of shape (n, {self.n_classes}){one}."
             )
         return nn.functional.one_hot(y, y_pred.size(1)).to(y_pred.dtype)
+
+    def _check_element_weight(self) -> None:
+        weight = getattr(self.criterion, "weight", None)
+        if weight is not None and weight.numel() == 2:
+            raise ParameterError(
+                f"The `weight` of {type(self.criterion).__name__} is one for each output, and the "
+                "module has one output. For weights of classes use "
+                "criterion__pos_weight=torch.tensor(w), the weight of the second class over that "
+                "of the first, or criterion='cross_entropy' with criterion__weight."
+            )
 
     def _match_values(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if y_pred.shape == y.shape:

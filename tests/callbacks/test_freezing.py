@@ -483,3 +483,32 @@ def test_they_stand_for_their_names():
         warnings.simplefilter("error")
         named.fit(X, Y)
     assert_same(named, all_parameters(net(Freeze("2.*"), Unfreeze(schedule={3: "0.*"})).fit(X, Y)))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_unfreezing_under_sgd_with_momentum_equals_the_hand_written_loop(nesterov):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), rng.integers(0, 2, 40)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    net = NeuralNetClassifier(
+        module,
+        optimizer="sgd",
+        optimizer__momentum=0.9,
+        optimizer__nesterov=nesterov,
+        lr=0.1,
+        batch_size=20,
+        shuffle=False,
+        max_epochs=4,
+        callbacks=[Unfreeze("2.*", {3: "*"})],
+    ).fit(X, y)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, nesterov=nesterov)
+    x, target = torch.tensor(X), torch.tensor(y)
+    for epoch in range(1, 5):
+        module[0].requires_grad_(epoch >= 3)
+        for rows in (slice(0, 20), slice(20, 40)):
+            nn.functional.cross_entropy(module(x[rows]), target[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for mine, theirs in zip(net.model_.module_.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)

@@ -237,3 +237,10 @@ def test_train_loss_weighs_a_short_last_batch_by_its_rows():
     assert [n for _, n in losses] == [4, 4, 2]
     expected = sum(loss * n for loss, n in losses) / 10
     assert net.loss_curve_ == pytest.approx([expected], rel=1e-12)
+
+
+def test_class_weights_for_one_output_are_an_error_that_names_pos_weight():
+    criterion = nn.BCEWithLogitsLoss(weight=torch.tensor([1.0, 3.0]))
+    loss = LossFunction(criterion, n_classes=2)
+    with pytest.raises(ParameterError, match="criterion__pos_weight"):
+        loss(torch.zeros(5, 1), torch.zeros(5, dtype=torch.int64), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -95,7 +96,15 @@ class Policy:
         make, options, name = self.arguments(lrs, columns)
         if name:
             total = options[name] = self.left(units, name) if total is None else total
-        check_rise(make, options)
+            if total == 1 and self.unit == "epoch":
+                warnings.warn(
+                    "The schedule of LRScheduler has one epoch, and so hardly changes an lr: in "
+                    f"each partial_fit it begins anew. Say policy__{name}=..., or use "
+                    "unit='batch'.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        check_rise(make, options, self.unit)
         scheduler = call("policy", make, optimizer, **options)
         if not isinstance(scheduler, schedulers.LRScheduler):
             raise ParameterError(
@@ -221,7 +230,7 @@ def missing_total(make: Any, parameters: dict[str, Any], said: dict[str, Any]) -
     return None
 
 
-def check_rise(make: Any, options: dict[str, Any]) -> None:
+def check_rise(make: Any, options: dict[str, Any], unit: str) -> None:
     """Refuse a one_cycle so short that torch skips its rise, or divides by zero."""
     total = options.get("total_steps")
     share = options.get("pct_start", 0.3)
@@ -230,7 +239,8 @@ def check_rise(make: Any, options: dict[str, Any]) -> None:
     if 0 < total * share <= 1:
         raise ParameterError(
             f"The policy 'one_cycle' of LRScheduler has {total} units, of which policy__"
-            f"pct_start={share} is not more than one: no lr would rise. Use unit='batch', "
+            f"pct_start={share} is not more than one: no lr would rise. "
+            f"Use {'unit=' + repr('batch') if unit == 'epoch' else 'a smaller batch_size'}, "
             "train longer, or say policy__total_steps or policy__pct_start."
         )
 
