@@ -36,7 +36,7 @@ from skorchlike.params.continuing import (
 )
 from skorchlike.params.placing import check_device
 from skorchlike.training.actions import DefaultActions
-from skorchlike.training.calls import acts_in_predict, in_order
+from skorchlike.training.calls import acts_in_predict, columns_of, in_order
 from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
@@ -311,10 +311,12 @@ def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int) -> i
         planned = callback.plan(n_epochs, n_batches)
         try:
             n_epochs, n_batches = map(operator.index, planned)
+            if n_epochs < 0 or n_batches < 0:
+                raise ValueError
         except (TypeError, ValueError):
             raise ParameterError(
                 f"plan() of the callback {name!r} ({type(callback).__name__}) must return two "
-                f"integers, n_epochs and n_updates. Got {planned!r}."
+                f"integers of at least 0, n_epochs and n_updates. Got {planned!r}."
             ) from None
     return n_epochs * n_batches
 
@@ -323,8 +325,7 @@ def _columns(callbacks: Mapping[str, Any], score: Any) -> tuple[str, ...]:
     columns = [*OWN_COLUMNS]
     if score is not None:
         columns += ["valid_loss", f"valid_{score.name}"]
-    columns += [name for callback in callbacks.values() for name in callback.logs]
-    return tuple(dict.fromkeys(columns))
+    return tuple(dict.fromkeys([*columns, *columns_of(callbacks)]))
 
 
 def _states(callbacks: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

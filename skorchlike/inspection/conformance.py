@@ -16,6 +16,7 @@ import torch
 from sklearn.base import clone
 
 from skorchlike.callbacks.base import Callback
+from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import (
     CancelBatchException,
     CancelEpochException,
@@ -91,6 +92,13 @@ def check_callback(
     """
     if not isinstance(callback, Callback):
         raise ParameterError(f"check_callback takes an instance of Callback. Got {callback!r}.")
+    if estimator is not None and not isinstance(estimator, BaseNeuralNet):
+        raise ParameterError(
+            "The estimator given to check_callback must be a NeuralNetClassifier or a "
+            f"NeuralNetRegressor. Got {estimator!r}."
+        )
+    if (X is None) != (y is None):
+        raise ParameterError("X and y of check_callback go together. Got one of them.")
     if on_fail not in ("raise", "warn", None):
         raise ParameterError(f"on_fail must be 'raise', 'warn' or None. Got {on_fail!r}.")
     results = []

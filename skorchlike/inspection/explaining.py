@@ -14,7 +14,13 @@ from skorchlike.exceptions import ParameterError
 from skorchlike.fitting import OWN_COLUMNS, build_callbacks, check_components
 from skorchlike.params.calling import parameters_of
 from skorchlike.params.routing import RoutedParams
-from skorchlike.training.calls import in_order, resolve_action, uses_stage
+from skorchlike.training.calls import (
+    columns_of,
+    describe_callback,
+    in_order,
+    resolve_action,
+    uses_stage,
+)
 from skorchlike.training.stages import ACTIONS, TABLE
 
 NOT_SAID = ("params", "lr", "size_average", "reduce", "optimizer", "last_epoch")
@@ -123,7 +129,7 @@ class Explanation:
             said: list[str] = []
             try:
                 callback._validate_params()
-                said += callback.advise(Setup(name, self.callbacks, columns, estimator.max_epochs))
+                said += _advice(Setup(name, self.callbacks, columns, estimator.max_epochs))
             except ValueError as error:
                 said.append(str(error))
             self.warnings += [f"{name}: {sentence}" for sentence in said]
@@ -138,6 +144,20 @@ class Explanation:
             f"<p>A fit of {self.estimator}:</p><ul>{warnings or '<li>no warnings</li>'}</ul>"
             f"{used.to_html()}{self.parameters.to_html()}"
         )
+
+
+def _advice(setup: Setup) -> list[str]:
+    """Ask a callback, and refuse what is no list of sentences."""
+    callback = setup.callbacks[setup.name]
+    who = describe_callback(setup.name, callback)
+    try:
+        advice = callback.advise(setup)
+    except Exception as error:
+        error.add_note(f"Raised by advise() of {who}.")
+        raise
+    if not isinstance(advice, (list, tuple)) or not all(isinstance(text, str) for text in advice):
+        raise ParameterError(f"advise() of {who} must return a list of strings. Got {advice!r}.")
+    return list(advice)
 
 
 def _escape(text: str) -> str:
@@ -155,7 +175,7 @@ def _columns(estimator: BaseNeuralNet, callbacks: Mapping[str, Any]) -> tuple[st
     columns = list(OWN_COLUMNS)
     if estimator.validation_fraction is not None:
         columns += ["valid_loss", f"valid_{estimator._score_name}"]
-    return tuple(dict.fromkeys([*columns, *(n for cb in callbacks.values() for n in cb.logs)]))
+    return tuple(dict.fromkeys([*columns, *columns_of(callbacks)]))
 
 
 def _wrong_parameters(estimator: BaseNeuralNet) -> list[str]:

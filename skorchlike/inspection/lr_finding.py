@@ -47,8 +47,9 @@ def lr_find(
         Weights of the rows, for the estimator alone.
     keep_callbacks : bool, default=False
         Whether the estimator's callbacks run too (as for a precision or batches of one's
-        own). The finder's lr wins over a schedule's; a callback that ends the fit ends the
-        sweep. Without them a sweep is that of module, criterion, optimizer and batches.
+        own; one that writes a file writes it for the sweep too). The finder's lr wins over
+        a schedule's; a callback that ends the fit ends the sweep. Without them a sweep is
+        that of module, criterion, optimizer and batches.
 
     Returns
     -------
@@ -98,6 +99,9 @@ def lr_find(
     net.set_params(max_epochs=n_steps, valid_every=n_steps, warm_start=False, verbose=0)
     if not keep_callbacks:
         net.set_params(callbacks=None)
+    for name, callback in (net._parts("callbacks", net._said) or {}).items():
+        if isinstance(callback, LRFinder):
+            net.set_params(**{f"callbacks__{name}": None})
     net.fit(X, y, sample_weight=sample_weight, callbacks={"lr_finder": finder})
     return net.model_.callbacks_["lr_finder"]
 

@@ -40,7 +40,9 @@ class Trial:
                 validation_fraction=0.25,
                 random_state=0,
             )
-        self.estimator = estimator
+        self.estimator = clone(estimator)
+        if estimator.random_state is None:
+            self.estimator.set_params(random_state=0)  # what is checked is compared
 
     def make(self, *others: Callback, alone: bool = False, **params: Any) -> Any:
         """Return an estimator with the callback (unless alone) between the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,8 +59,28 @@ def acts_in_predict(callback: Any) -> bool:
     return hasattr(callback, "do_predict") or any(uses_stage(callback, s) for s in PREDICT_STAGES)
 
 
+def columns_of(callbacks: Mapping[str, Any]) -> list[str]:
+    """Return the history columns that callbacks name in their `logs`."""
+    columns: list[str] = []
+    for name, callback in callbacks.items():
+        logs = callback.logs
+        if not isinstance(logs, (tuple, list)) or not all(isinstance(n, str) for n in logs):
+            raise ParameterError(
+                f"`logs` of {describe_callback(name, callback)} must be a tuple of column names. "
+                f"Got {logs!r}."
+            )
+        columns += logs
+    return columns
+
+
 def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:
     """Sort by ascending ``order``; ties keep the order given."""
+    for name, callback in callbacks.items():
+        if not isinstance(callback.order, Real):
+            raise ParameterError(
+                f"`order` of {describe_callback(name, callback)} must be a number. Got "
+                f"{callback.order!r}."
+            )
     ranked = dict(sorted(callbacks.items(), key=lambda item: item[1].order))
     checkpoint = None
     for name, callback in ranked.items():
@@ -75,11 +96,16 @@ def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:
 
 def wrapper(callbacks: Mapping[str, Any]) -> Callable[[str, str, Call], Call]:
     """Return what puts the wrappers of the callbacks that have one around a call."""
-    wraps = [cb.wrap_call for cb in callbacks.values() if uses_stage(cb, "wrap_call")]
+    wraps = {name: cb for name, cb in callbacks.items() if uses_stage(cb, "wrap_call")}
 
     def wrap(owner: str, place: str, call: Call) -> Call:
-        for wrap_call in wraps:
-            call = wrap_call(owner, place, call)
+        for name, callback in wraps.items():
+            call = callback.wrap_call(owner, place, call)
+            if not callable(call):
+                raise ParameterError(
+                    f"wrap_call() of {describe_callback(name, callback)} must return a callable. "
+                    f"Got {call!r}."
+                )
         return call
 
     return wrap

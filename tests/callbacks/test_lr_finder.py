@@ -605,3 +605,10 @@ def test_it_advises_that_nothing_is_trained():
 def test_it_plans_the_epochs_of_the_sweep():
     assert LRFinder(n_steps=100).plan(50, 8) == (13, 8)
     assert LRFinder(n_steps=100).plan(5, 8) == (5, 8)
+
+
+def test_a_finder_among_the_callbacks_kept_gives_way():
+    X, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+    net = NeuralNetClassifier(callbacks=["lr_finder"], random_state=0)
+    kept = lr_find(net, X, y, n_steps=10, keep_callbacks=True)
+    assert kept.records.equals(lr_find(net, X, y, n_steps=10).records)

@@ -634,3 +634,21 @@ def test_a_search_leaves_a_diverged_candidate_out_and_goes_on():
     with scores, pytest.warns(FitFailedWarning, match="NaNGuard: the training loss is nan"):
         search.fit(X, X[:, 0])
     assert search.best_index_ == 1
+
+
+class RootBetween(nn.Module):
+    """Makes a NaN gradient in its own code, between two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, X):
+        return self.last(torch.sqrt(self.first(X) * 0))
+
+
+def test_a_gradient_made_between_layers_is_that_of_the_module_that_holds_them():
+    X, y = np.random.default_rng(0).normal(size=(30, 4)).astype("float32"), np.arange(30) % 3
+    net = NeuralNetClassifier(RootBetween, callbacks=["nan_guard"], max_epochs=1, random_state=0)
+    with pytest.raises(FloatingPointError, match=r"the module \(RootBetween\).*its own code does"):
+        net.fit(X, y)

@@ -105,7 +105,7 @@ def test_plans_lower_n_updates_one_after_another_whatever_the_order_of_reading()
     assert seen == [4]  # 15 batches, halved to 8, to 4; one epoch
 
 
-@pytest.mark.parametrize("planned", [None, 3, (1.5, 2), (1, 2, 3)])
+@pytest.mark.parametrize("planned", [None, 3, (1.5, 2), (1, 2, 3), (-1, 2), (-2, -3)])
 def test_a_plan_that_is_none_is_an_error_that_names_the_callback(planned):
     wrong = type("Wrong", (Callback,), {"plan": lambda self, n_epochs, n_updates: planned})
     with pytest.raises(ParameterError, match=r"plan\(\) of the callback 'wrong' .* two integers"):
@@ -118,6 +118,21 @@ def test_a_wrong_signature_is_an_error_when_the_class_is_written(name):
         CallbackDefinitionError, match=rf"Wrong.{name} must be callable as {name}\("
     ):
         type("Wrong", (Callback,), {name: lambda self: None})
+
+
+WRONG = {
+    "wrap_call": ({"wrap_call": lambda self, owner, place, call: None}, "must return a callable"),
+    "logs": ({"logs": property(lambda self: "zz")}, "must be a tuple of column names. Got 'zz'"),
+    "order": ({"order": property(lambda self: "late")}, "must be a number. Got 'late'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_shows_only_at_run_time_is_an_error_that_names_the_callback(name):
+    namespace, message = WRONG[name]
+    wrong = type("Wrong", (Callback,), namespace)
+    with pytest.raises(ParameterError, match=rf"the callback 'wrong' \(Wrong\) {message}"):
+        fit(wrong())
 
 
 # ----------------------------------------------------------------- wrap_call

@@ -305,3 +305,22 @@ def test_only_an_instance_of_a_callback_is_taken(bad):
 def test_an_unknown_way_to_fail_is_an_error():
     with pytest.raises(ParameterError, match="on_fail"):
         check_callback(Counting(), on_fail="ignore")
+
+
+def test_an_estimator_without_a_random_state_is_given_one():
+    net = NeuralNetRegressor(max_epochs=1)
+    X = np.random.default_rng(0).normal(size=(8, 2))
+    check_callback(Counting(), net, X, X.sum(1))
+    assert net.random_state is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"estimator": 3}, "must be a NeuralNetClassifier"),
+        ({"X": [[1.0]]}, "X and y of check_callback go together"),
+    ],
+)
+def test_wrong_arguments_are_errors(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        check_callback(Counting(), **arguments)

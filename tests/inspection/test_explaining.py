@@ -208,3 +208,12 @@ def test_it_shows_as_text_and_as_html():
 def test_only_our_estimators_are_explained(bad):
     with pytest.raises(ParameterError, match="explain takes a NeuralNetClassifier"):
         explain(bad)
+
+
+@pytest.mark.parametrize("advice", [None, "it is bad", [3]])
+def test_advice_that_is_no_list_of_sentences_is_said_with_who_gave_it(advice):
+    wrong = type("Wrong", (Callback,), {"advise": lambda self, setup: advice})
+    assert warnings_of(wrong()) == [
+        "wrong: advise() of the callback 'wrong' (Wrong) must return a list of strings. Got "
+        f"{advice!r}."
+    ]

@@ -113,7 +113,11 @@ class LookBack:
             if inputs_finite.pop() and not found and not is_finite(output):
                 found.append((name, part))
 
+        reached: set[str] = set()  # by gradients that are not finite
+
         def pass_on(name: str, part: nn.Module, grad_input: Any, grad_output: Any) -> None:
+            if not is_finite(grad_output):
+                reached.add(name)
             if not found and is_finite(grad_output) and not is_finite(grad_input):
                 found.append((name, part))
 
@@ -133,6 +137,9 @@ class LookBack:
         if not found and bad:
             # none of those passed on is bad: the parameter nearest the loss was the first
             owner = bad[-1].rpartition(".")[0]
+            while owner in reached and owner:
+                # they were bad before they came to it: code of the module that holds it
+                owner = owner.rpartition(".")[0]
             found.append((owner, self.submodules.get(owner, ctx.criterion)))
         return found[0] if found else None
 
