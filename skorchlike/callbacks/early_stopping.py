@@ -81,6 +81,7 @@ class EarlyStopping(Callback):
     best_epoch: int | None = None
     best_weights: dict[str, Any] | None = None
     n_bad = 0
+    one_of_many = False
 
     def __init__(
         self,
@@ -111,6 +112,8 @@ class EarlyStopping(Callback):
         self.sign = 1 if direction("EarlyStopping", self.monitor, self.mode) == "min" else -1
         self.best_score = self.best_epoch = self.best_weights = None
         self.n_bad = 0
+        # a call of partial_fit, or of a fit of one epoch in a loop: such calls count together
+        self.one_of_many = ctx.max_epochs - ctx.epoch == 1
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """After a normal end the module holds the best weights: keep them again."""
@@ -136,6 +139,8 @@ class EarlyStopping(Callback):
 
     def on_end(self, ctx: Context) -> None:
         """Give the module the best weights."""
+        if self.one_of_many and ctx.stop_reason != "early_stopping":
+            return
         if self.restore_best and self.best_weights is not None:
             ctx.module.load_state_dict(self.best_weights["module"])
             ctx.criterion.load_state_dict(self.best_weights["criterion"])

@@ -212,7 +212,7 @@ class Metrics(Callback):
             for preds, target in zip(*(part.split(sizes) for part in responses), strict=True):
                 for name, metric in self._objects.items():
                     with torch.no_grad(), _noted(name, self._phase):
-                        metric.update(preds, target)
+                        metric.update(_preds_for(metric, preds, self._of_labels), target)
         if self._scorers:
             rows.keep([outputs, y, weight])
         self._warn(
@@ -271,12 +271,20 @@ def _responses(
 ) -> list[torch.Tensor]:
     """Return what `update` is given, on the device."""
     if of_labels:
-        probabilities = ctx.decode(outputs, "predict_proba")
-        two = probabilities.shape[1] == 2
-        pair = [torch.from_numpy(probabilities[:, 1] if two else probabilities), y]
+        pair = [torch.from_numpy(ctx.decode(outputs, "predict_proba")), y]
     else:
         pair = [torch.from_numpy(a) for a in (ctx.decode(outputs), ctx.decode_target(y))]
     return [part.to(ctx.device) for part in pair]
+
+
+def _preds_for(metric: Any, preds: torch.Tensor, of_labels: bool) -> torch.Tensor:
+    """Return what one object is given: of two classes the probability of the second.
+
+    So binary ones want it. The multiclass ones of torchmetrics and torcheval would take a
+    single probability for a label.
+    """
+    multiclass = type(metric).__name__.startswith("Multiclass")
+    return preds[:, 1] if of_labels and preds.shape[1] == 2 and not multiclass else preds
 
 
 @contextmanager

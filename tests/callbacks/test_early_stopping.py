@@ -15,6 +15,7 @@ from skorchlike import (
     Callback,
     CancelFitException,
     EarlyStopping,
+    NeuralNetClassifier,
     NeuralNetRegressor,
 )
 
@@ -333,3 +334,23 @@ def test_it_says_when_it_is_told_by_a_search_what_it_learned():
         chosen = net.set_params(callbacks__stopping__patience=patience).fit(X, Y)
         assert chosen.n_iter_ == last
     assert stopping.patience == 1
+
+
+# ------------------------------------------------------------ one epoch at a time
+
+
+def test_a_loop_of_partial_fit_trains_on_and_stops_as_one_fit_would():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 4)), rng.integers(0, 2, 60)  # noise: it soon overfits
+    data = {"X_val": rng.normal(size=(60, 4)), "y_val": rng.integers(0, 2, 60)}
+    params = {"lr": 0.05, "batch_size": 10, "random_state": 0}
+    whole = NeuralNetClassifier(callbacks=[EarlyStopping(patience=3)], max_epochs=50, **params)
+    whole.fit(X, y, **data)
+    assert whole.model_.stop_reason_ == "early_stopping"
+    steps = NeuralNetClassifier(callbacks=[EarlyStopping(patience=3)], **params)
+    for _ in range(whole.n_iter_):
+        assert getattr(steps, "model_", None) is None or steps.model_.stop_reason_ == "completed"
+        steps.partial_fit(X, y, **data)
+    assert steps.model_.stop_reason_ == "early_stopping"
+    assert steps.history_["valid_loss"].tolist() == whole.history_["valid_loss"].tolist()
+    np.testing.assert_array_equal(steps.predict_proba(X), whole.predict_proba(X))

@@ -36,6 +36,7 @@ from skorchlike import (
     Metrics,
     NeuralNetClassifier,
     NeuralNetRegressor,
+    ParameterError,
 )
 from skorchlike.callbacks.base import Setup
 
@@ -538,9 +539,9 @@ def test_of_too_many_rows_every_second_fourth_or_further_is_kept(max_rows, n_bat
 def test_however_much_is_gathered_before_it_is_moved_the_values_are_the_same(pending, monkeypatch):
     monkeypatch.setattr("skorchlike.callbacks.metrics.PENDING_BYTES", pending)
     X, y, X_val, y_val = classes_data(3)
-    metrics = {"loss_": "neg_log_loss", "auroc": torchmetrics.AUROC("multiclass", num_classes=3)}
+    metrics = {"neg_loss": "neg_log_loss", "auroc": torchmetrics.AUROC("multiclass", num_classes=3)}
     net = classifier(Metrics(metrics, max_rows=30)).fit(X, y, X_val=X_val, y_val=y_val)
-    assert last(net)["valid_loss_"] == get_scorer("neg_log_loss")(net, X_val, y_val)
+    assert last(net)["valid_neg_loss"] == get_scorer("neg_log_loss")(net, X_val, y_val)
     expected = get_scorer("roc_auc_ovr")(net, X_val, y_val)
     assert last(net)["valid_auroc"] == pytest.approx(expected)
 
@@ -843,3 +844,28 @@ def test_continued_fits_measure_on():
     net.set_params(warm_start=True).fit(X, y).fit(X, y)
     net.partial_fit(X, y)
     assert net.history_["train_binary_accuracy"].notna().sum() == 7
+
+
+@pytest.mark.parametrize("name", ["rmse", "root_mean_squared_error", "log_loss"])
+def test_a_negated_scorer_under_the_name_of_an_error_is_refused(name):
+    with pytest.raises(ParameterError, match=f"'{name}' .* higher is better.*Call it 'neg_{name}'"):
+        NeuralNetRegressor(
+            callbacks=[Metrics({name: "neg_root_mean_squared_error"}, on="train")]
+        ).fit([[0.0], [1.0]], [0.0, 1.0])
+
+
+def test_a_multiclass_object_on_two_classes_is_right():
+    import torchmetrics
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = (X[:, 0] > 0).astype(int)
+    objects = {
+        "multi": torchmetrics.Accuracy(task="multiclass", num_classes=2, average="micro"),
+        "binary": torchmetrics.Accuracy(task="binary"),
+    }
+    net = NeuralNetClassifier(max_epochs=2, callbacks=[Metrics(objects)], random_state=0)
+    history = net.fit(X, y, X_val=X, y_val=y).history_
+    expected = history["valid_accuracy"]
+    np.testing.assert_allclose(history["valid_multi"], expected, rtol=1e-6)
+    np.testing.assert_allclose(history["valid_binary"], expected, rtol=1e-6)

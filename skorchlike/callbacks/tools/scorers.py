@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
+from skorchlike.callbacks.tools.monitoring import LOWER_IS_BETTER
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.params.calling import name_of, short
 from skorchlike.params.routing import snake_case
@@ -38,7 +39,19 @@ def named_metrics(metrics: Any) -> dict[str, Any]:
                 "own: metrics={'name': metric}."
             )
         named[name] = _checked(name, metric)
+        _check_sign(name, named[name])
     return named
+
+
+def _check_sign(name: str, scorer: Any) -> None:
+    """Refuse a name by which early stopping would take a negated error for an error."""
+    negates = getattr(scorer, "_sign", 1) < 0
+    if negates and not name.startswith("neg_") and set(name.split("_")) & set(LOWER_IS_BETTER):
+        raise ParameterError(
+            f"The metric {name!r} of Metrics is a scorer that negates: higher is better, and its "
+            f"name says the opposite. Call it 'neg_{name}', or give the function of "
+            "sklearn.metrics instead."
+        )
 
 
 def _name(metric: Any) -> str:
