@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from doubles import StatefulRecorder
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -475,28 +476,15 @@ def test_a_long_stream_costs_no_more_a_call():
 
 
 def test_a_fit_that_ends_before_on_begin_keeps_the_states_of_the_fit_before():
-    class Counts(Callback):
-        order = 1
-        n_batches = 0
-
-        def on_begin(self, ctx):
-            self.n_batches = 0
-
-        def on_batch_end(self, ctx):
-            self.n_batches += 1
-
-        def state_dict(self):
-            return {"n_batches": self.n_batches}
-
-        def load_state_dict(self, state):
-            self.n_batches = state["n_batches"]
-
     class Cancels(Callback):
+        order = -10
+
         def on_begin(self, ctx):
             if ctx.epoch:
                 raise CancelFitException
 
-    net = NeuralNetClassifier(callbacks=[Cancels(), Counts()], max_epochs=2, warm_start=True)
+    callbacks = {"cancels": Cancels(), "counts": StatefulRecorder()}
+    net = NeuralNetClassifier(callbacks=callbacks, max_epochs=2, warm_start=True)
     net.fit(X, Y)
     before = dict(net.model_.callbacks_.counts)
     assert before["n_batches"] > 0

@@ -117,7 +117,8 @@ class LossFunction:
 
     def _weighs_labels(self, target: Tensor) -> bool:
         labels = isinstance(self.criterion, (nn.CrossEntropyLoss, nn.NLLLoss))
-        return labels and target.dtype == torch.int64
+        # a callback with a loss of its own may have made it something else
+        return labels and isinstance(target, Tensor) and target.dtype == torch.int64
 
     def _match_labels(self, y_pred: Tensor, y: Tensor) -> Tensor:
         if not self._n_outputs_checked:

@@ -410,7 +410,9 @@ def test_a_single_batch_and_a_layer_without_finite_outputs_can_be_plotted(pyplot
 
     module = nn.Sequential(nn.Linear(3, 2), Bad())
     stats = stats_of(ActivationStats(), NaNGuard("stop"), module=module)
-    stats.plot().canvas.draw()
+    figure = stats.plot()
+    figure.canvas.draw()
+    assert {"0", "1"} <= {ax.get_title() for ax in figure.axes}
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):

@@ -625,6 +625,7 @@ def test_a_step_of_ones_own_is_no_reason_to_warn(unit, warmup):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.fit(X, Y)
+    assert net.history_["lr"].nunique() > 1  # it has been scheduled
 
 
 class Warning_(of_torch.ExponentialLR):

@@ -239,6 +239,12 @@ def test_train_loss_weighs_a_short_last_batch_by_its_rows():
     assert net.loss_curve_ == pytest.approx([expected], rel=1e-12)
 
 
+def test_a_target_that_is_no_tensor_is_weighed_by_the_sample_weights_alone():
+    loss = LossFunction(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0])), n_classes=2)
+    pair = (torch.zeros(3), torch.ones(3))
+    assert float(loss.total_weight(pair, torch.tensor([1.0, 2.0, 4.0]))) == 7.0
+
+
 def test_class_weights_for_one_output_are_an_error_that_names_pos_weight():
     criterion = nn.BCEWithLogitsLoss(weight=torch.tensor([1.0, 3.0]))
     loss = LossFunction(criterion, n_classes=2)
