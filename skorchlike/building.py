@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
-from skorchlike.data.arrays import input_batches, torch_dtype
-from skorchlike.data.batches import (
-    FitData,
-    Placement,
-)
+from skorchlike.data.inputs import Inputs
+from skorchlike.nested import map_arrays
+from skorchlike.data.rows import Placement
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.calling import check_options, parameters_of
@@ -34,9 +33,20 @@ from skorchlike.params.continuing import (
     same,
 )
 from skorchlike.params.placing import place_module
+from skorchlike.training.actions import call_module
 
-SIZES = ("n_features_in", "in_features", "n_outputs", "out_features")
+SIZES = (
+    "n_features_in",
+    "in_features",
+    "n_outputs",
+    "out_features",
+    "cat_cardinalities",
+    "n_classes",
+)
 """Arguments that a module's constructor is given from the data."""
+
+SHOWN_ROWS = 10_000
+"""So many training rows at most are shown to a module's ``init_from_data``."""
 
 
 @dataclass
@@ -51,27 +61,42 @@ class Parts:
 
 
 def build_parts(
-    estimator: Any, data: FitData, device: torch.device, continued: TrainedModel | None
+    estimator: Any, inputs: Inputs, feed: Any, device: torch.device, continued: TrainedModel | None
 ) -> Parts:
-    """Build module, criterion and optimizer; continue from a model where there is one."""
+    """Build module, criterion and optimizer; continue from a model where there is one.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralNet
+        Says the parameters.
+    inputs : Inputs
+        What was learned of the inputs.
+    feed : ArrayFeed or LoaderFeed
+        Gives rows to modules that ask for some.
+    device : torch.device
+        Where to.
+    continued : TrainedModel or None
+        The model of the fit that is continued.
+    """
     spec = estimator.criterion
     spec = estimator._default_criterion if spec is None else spec
     criterion = build_criterion(spec, estimator._said_to("criterion"))
     cls, options = optimizer_options(
         estimator.optimizer, estimator.lr, estimator._said_to("optimizer")
     )
-    n_in, n_out = int(estimator.n_features_in_), estimator._n_outputs(criterion)
-    sizes = dict(zip(SIZES, (n_in, n_in, n_out, n_out), strict=True))
+    sizes = _sizes(estimator, inputs, criterion)
     spec = "mlp" if estimator.module is None else estimator.module
     module = build_module(spec, estimator._said_to("module"), sizes)
     if continued is not None:
         check_same_module(continued.continuation_["module"], said_about(estimator, "module"))
         module = copy.deepcopy(continued.module_)
-    x_dtype = torch_dtype(data.X)
-    module, *dtypes = place_module(module, criterion, estimator.dtype, x_dtype, device)
+    module, *dtypes = place_module(module, criterion, estimator.dtype, feed.dtype, device)
     place = Placement(device, *dtypes)
     if is_lazy(module):
-        _materialize(module, data.X, place)
+        with torch.no_grad():
+            call_module(module.eval(), feed.sample(2, place, inputs.preparation))
+    if continued is None and hasattr(module, "init_from_data"):
+        _show_data(module, feed.sample(SHOWN_ROWS, place, inputs.preparation))
     module.train()
     parameters = dict(module.named_parameters())
     parameters.update({f"criterion.{n}": p for n, p in criterion.named_parameters()})
@@ -90,8 +115,10 @@ def constructor(estimator: Any, component: str) -> Callable[..., Any] | None:
 
     None where there is none: an instance, or an unknown name.
     """
-    defaults = {"module": "mlp", "criterion": estimator._default_criterion}
     spec = getattr(estimator, component)
+    if component in ("train_loader", "valid_loader"):
+        return DataLoader if spec is None else spec
+    defaults = {"module": "mlp", "criterion": estimator._default_criterion}
     try:
         spec = named(component, defaults.get(component) if spec is None else spec)
     except ParameterError:
@@ -136,8 +163,26 @@ def said_about(estimator: Any, component: str) -> dict[str, Any]:
     return {component: getattr(estimator, component), **routed}
 
 
-def _materialize(module: nn.Module, X: Any, place: Placement) -> None:
-    """Give lazy layers their sizes by a pass over two rows."""
-    batch, *_ = next(input_batches(X[:2], 2, place.input_dtype, place.device))
+def _sizes(estimator: Any, inputs: Inputs, criterion: nn.Module) -> dict[str, Any]:
+    """Return what a module's constructor may be given from the data."""
+    n_out = estimator._n_outputs(criterion)
+    sizes = {
+        "n_outputs": n_out,
+        "out_features": n_out,
+        "cat_cardinalities": list(inputs.cat_cardinalities),
+        "n_classes": estimator._n_softmax_classes(),
+    }
+    if inputs.n_features is not None:
+        sizes.update(n_features_in=inputs.n_features, in_features=inputs.n_features)
+    return sizes
+
+
+def _show_data(module: nn.Module, X: Any) -> None:
+    """Let a module initialize itself from rows of the training data."""
     with torch.no_grad():
-        module.eval()(batch)
+        try:
+            module.init_from_data(X)  # type: ignore[operator]
+        except Exception as error:
+            shapes = map_arrays(lambda part: tuple(part.shape), X)
+            error.add_note(f"Raised by {type(module).__name__}.init_from_data on shapes {shapes}.")
+            raise

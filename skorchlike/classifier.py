@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, column_or_1d
 from torch import nn
 
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError, did_you_mean
-from skorchlike.fitting import INDICATOR_CRITERIA, Accuracy, LossFunction, as_numpy
+from skorchlike.fitting import INDICATOR_CRITERIA, Accuracy, LossFunction, as_numpy, constructor
+from skorchlike.targets.labels import LABELS, MULTI_LABEL, SOFT, encode_labels, read_labels
+from skorchlike.targets.responses import keeps_tensors
+from skorchlike.targets.weights import class_weights
 
 NONLINEARITIES = {
     "softmax": lambda logits: logits.softmax(1),
@@ -36,8 +38,9 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ``n_features_in``, ``n_outputs``, ``in_features`` and ``out_features`` come from
         the data unless they were said. An instance is copied, never trained itself.
     criterion : None, str, type or torch.nn.Module, default=None
-        The loss function, on the module's logits; None is ``CrossEntropyLoss``. Names
-        are those of torch's losses in snake case, such as ``"bce_with_logits"``.
+        The loss function, on the module's logits; None is ``CrossEntropyLoss``, or
+        ``BCEWithLogitsLoss`` where a row may have several labels. Names are those of
+        torch's losses in snake case, such as ``"bce_with_logits"``.
     optimizer : str or type, default="adamw"
         A `torch.optim.Optimizer` class or its name in lower case. Its arguments are said
         as ``optimizer__name``; ``optimizer__param_groups={"*.bias": {"lr": 0.1}}`` gives
@@ -65,6 +68,14 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and registered
         names. `fit` uses clones. ``callbacks__name__parameter=value`` sets a parameter
         of one, ``callbacks__name=other`` replaces it, ``callbacks__name=None`` drops it.
+    class_weight : dict, "balanced" or None, default=None
+        Label → weight, 1 for those left out. It multiplies the sample weights of the
+        label's rows in the training and validation loss (with soft labels, by their
+        probabilities), and not in scores. ``"balanced"`` gives all classes of the training
+        rows of each call of fit or partial_fit the same weight in sum.
+    classes : array-like of shape (n_classes,), default=None
+        All labels that there are, where those in y may lack some: rare ones in
+        cross-validation, or data that are not to be looked through beforehand.
     predict_nonlinearity : str or callable, default="auto"
         Makes probabilities of the module's outputs: ``"softmax"``, ``"sigmoid"``,
         ``"exp"``, ``"identity"``, or a function of the outputs, a tensor. ``"auto"`` tells
@@ -102,7 +113,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     n_iter_ : int
         Number of epochs trained.
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        The labels, sorted; the numbers of the columns where y has several.
     n_features_in_ : int
         ``X.shape[1]``.
     feature_names_in_ : ndarray of str
@@ -137,10 +148,12 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     True
     """
 
-    _default_criterion = "cross_entropy"
+    _target_kind = LABELS
     _score_name = Accuracy.name
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseNeuralNet._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "classes": ["array-like", None],
         "predict_nonlinearity": [StrOptions({"auto", *NONLINEARITIES}), callable],
     }
 
@@ -149,77 +162,110 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         module: Any = None,
         *,
         lr: float = 0.001,
+        class_weight: Any = None,
+        classes: Any = None,
         predict_nonlinearity: Any = "auto",
         **params: Any,
     ) -> None:
         super().__init__(module, lr=lr, **params)
+        self.class_weight = class_weight
+        self.classes = classes
         self.predict_nonlinearity = predict_nonlinearity
 
     # ----------------------------------------------------------------- target
 
-    def _check_labels(self, y: Any, name: str) -> np.ndarray:
-        y = as_numpy(y)
-        y = check_array(y, ensure_2d=False, dtype=None, input_name=name, estimator=self)
-        if y.ndim == 2 and y.shape[1] > 1:
-            raise ParameterError(
-                f"{name} must be one label a row, of shape (n,). Got shape {y.shape}; several "
-                "labels a row are not supported yet."
-            )
-        y = column_or_1d(y, warn=True)
-        try:
-            check_classification_targets(y)
-        except TypeError as error:
-            raise ParameterError(
-                f"{name} has labels of several types, which cannot be sorted: {error}. Make "
-                "them all numbers or all strings."
-            ) from error
-        return y
+    @property
+    def _default_criterion(self) -> str:  # type: ignore[override]
+        return "bce_with_logits" if self._target_kind == MULTI_LABEL else "cross_entropy"
 
     def _encode_target(
         self, y: Any, name: str, *, learn: bool = False, classes: Any = None
     ) -> np.ndarray:
-        y = self._check_labels(y, name)
+        kind, y = read_labels(as_numpy(y), name, self)
         if learn:
-            known = y if classes is None else self._check_labels(classes, "classes")
-            self.classes_ = np.unique(known)
-        codes = np.searchsorted(self.classes_, y)
-        codes = np.minimum(codes, len(self.classes_) - 1)
-        unseen = self.classes_[codes] != y
-        if unseen.any():
-            advice = "Leave out such rows, or train with them."
-            if name == "y":
-                advice = (
-                    "A fit that goes on cannot learn new ones: fit anew (warm_start=False), or "
-                    "name all in the first call of partial_fit(X, y, classes=...)."
-                )
+            self._learn_labels(kind, y, self.classes if classes is None else classes)
+        width = len(self.classes_)
+        if kind != self._target_kind or (kind != LABELS and y.shape[1] != width):
+            wanted = "(n,)" if self._target_kind == LABELS else f"(n, {width})"
             raise ParameterError(
-                f"{name} has labels that the classifier does not know: "
-                f"{np.unique(y[unseen])[:5].tolist()}. Known: {self.classes_[:10].tolist()}. "
-                f"{advice}"
+                f"{name} must hold {self._target_kind}, of shape {wanted}, as in the fit. Got "
+                f"{kind} of shape {y.shape} and {y.dtype}."
             )
-        return codes.astype(np.int64)
+        if kind != LABELS:
+            return y
+        advice = "Leave out such rows, or train with them."
+        if name == "y":
+            advice = (
+                "A fit that goes on cannot learn new ones: fit anew (warm_start=False), or "
+                "name all in the first call of partial_fit(X, y, classes=...)."
+            )
+        if learn:
+            advice = "Name all of them in `classes`, or leave out such rows."
+        return encode_labels(y, self.classes_, name, advice)
+
+    def _learn_labels(self, kind: str, y: np.ndarray, classes: Any) -> None:
+        self._target_kind = kind
+        if kind == LABELS:
+            self.classes_ = np.unique(y) if classes is None else self._read_classes(classes)
+            return
+        self.classes_ = np.arange(y.shape[1])
+        if classes is not None and not np.array_equal(self._read_classes(classes), self.classes_):
+            raise ParameterError(
+                f"y holds {kind} in {y.shape[1]} columns, whose classes are their numbers, 0 to "
+                f"{y.shape[1] - 1}. Leave out `classes`."
+            )
+
+    def _read_classes(self, classes: Any) -> np.ndarray:
+        kind, labels = read_labels(as_numpy(classes), "classes", self)
+        if kind != LABELS:
+            raise ParameterError(
+                f"classes must be a list of labels, of shape (n_classes,). Got {labels.shape}."
+            )
+        return np.unique(labels)
+
+    def _learns_labels(self) -> bool:
+        return self.classes is None
 
     def _n_outputs(self, criterion: nn.Module) -> int:
         n_classes = len(self.classes_)
-        return 1 if isinstance(criterion, INDICATOR_CRITERIA) and n_classes == 2 else n_classes
+        one = isinstance(criterion, INDICATOR_CRITERIA) and n_classes == 2
+        return 1 if one and self._target_kind != MULTI_LABEL else n_classes
 
-    def _make_loss(self, criterion: nn.Module) -> LossFunction:
-        return LossFunction(criterion, n_classes=len(self.classes_))
+    def _n_softmax_classes(self) -> int | None:
+        cls = constructor(self, "criterion") or type(self.criterion)
+        of_indicators = isinstance(cls, type) and issubclass(cls, INDICATOR_CRITERIA)
+        return len(self.classes_) if self._target_kind == LABELS and not of_indicators else None
 
-    def _make_score(self) -> Accuracy:
-        return Accuracy(self._decide)
+    def _make_loss(
+        self,
+        criterion: nn.Module,
+        y: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> LossFunction:
+        kind, said = self._target_kind, self.class_weight
+        weight = class_weights(said, kind, self.classes_, y, sample_weight)
+        return LossFunction(criterion, len(self.classes_), kind=kind, class_weight=weight)
 
-    def _decide(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return the index of the predicted class for each row."""
-        if callable(self.predict_nonlinearity):
-            outputs = self.predict_nonlinearity(outputs)
+    def _make_score(self, criterion: nn.Module | None = None) -> Accuracy:
+        decide = partial(self._decide, criterion=criterion)
+        if self._target_kind == SOFT:
+            return Accuracy(decide, lambda y: y.argmax(1))
+        return Accuracy(decide)
+
+    def _decide(self, outputs: torch.Tensor, criterion: nn.Module | None = None) -> torch.Tensor:
+        """Return the index of the predicted class for each row, or a 0 or 1 for each label."""
+        said = self.predict_nonlinearity
+        if self._target_kind == MULTI_LABEL:
+            if said == "sigmoid" or (said == "auto" and not isinstance(criterion, nn.BCELoss)):
+                return (outputs > 0).long()
+            return (self._nonlinearity(criterion)(outputs) > 0.5).long()
+        if callable(said):
+            outputs = said(outputs)
         if outputs.ndim == 2 and outputs.shape[1] > 1:
             return outputs.argmax(1)
         if len(self.classes_) == 1:
             return torch.zeros(len(outputs), dtype=torch.int64, device=outputs.device)
-        of_probabilities = callable(self.predict_nonlinearity) or (
-            self.predict_nonlinearity == "identity"
-        )
+        of_probabilities = callable(said) or said == "identity"
         return (outputs.reshape(-1) > (0.5 if of_probabilities else 0.0)).long()
 
     # ---------------------------------------------------------------- fitting
@@ -243,7 +289,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         ----------
         X : array-like or torch.Tensor of shape (n_samples, n_features)
             Inputs.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
             Labels.
         classes : array-like of shape (n_classes,), default=None
             All labels that any call may hold. Needed in the first call if its `y` lacks
@@ -262,7 +308,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         """
         continued = getattr(self, "model_", None)
         if continued is not None and classes is not None:
-            classes = np.unique(self._check_labels(classes, "classes"))
+            classes = self._read_classes(classes)
             if not np.array_equal(classes, self.classes_):
                 raise ParameterError(
                     f"classes must be those of the first call, {self.classes_.tolist()}. "
@@ -293,10 +339,12 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
 
         Returns
         -------
-        ndarray of shape (n_samples,)
-            Labels, as in `y`.
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels, as in `y`; of soft labels the number of the likeliest class; where a
+            row may have several labels, a 0 or 1 for each. With scikit-learn's array API
+            dispatch a tensor on X's device, unless the labels are strings.
         """
-        return self._respond(self._outputs(X), "predict")
+        return self._answer(X, "predict")
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities.
@@ -313,14 +361,16 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities, in the order of ``classes_``, in the module's dtype.
+            Probabilities, in the order of ``classes_``, in the module's dtype; where a row
+            may have several labels, that of each label for itself. With scikit-learn's
+            array API dispatch a tensor on X's device.
 
         Raises
         ------
         ParameterError
             If no nonlinearity is known for the criterion.
         """
-        return self._respond(self._outputs(X), "predict_proba")
+        return self._answer(X, "predict_proba")
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits.
@@ -334,18 +384,61 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             Logits; for two classes one number, positive for ``classes_[1]``: the output
-            itself, or of two outputs the logarithm of the odds.
+            itself, or of two outputs the logarithm of the odds. With scikit-learn's array
+            API dispatch a tensor on X's device.
         """
-        return self._respond(self._outputs(X), "decision_function")
+        return self._answer(X, "decision_function")
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy.
+
+        Parameters
+        ----------
+        X : array-like or torch.Tensor of shape (n_samples, n_features)
+            Inputs.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Labels; of soft labels the likeliest class counts, and of several labels a row
+            all must be right.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+            Share of rows (or of weight) that `predict` has right.
+        """
+        if not keeps_tensors(X):
+            y = as_numpy(y)
+        if self._target_kind == SOFT and getattr(y, "ndim", None) != 1:
+            y = y if hasattr(y, "argmax") else np.asarray(y)
+            y = y.argmax(1) if y.ndim == 2 else y
+        return super().score(X, y, sample_weight)
+
+    def _answer(self, X: Any, method: str) -> Any:
+        outputs = self._outputs(X)
+        if not keeps_tensors(X):
+            return self._respond(outputs, method)
+        response = self._response(outputs, method, self.model_.criterion_)
+        if method == "predict" and self._target_kind != MULTI_LABEL:
+            if self.classes_.dtype.kind not in "biuf":
+                return self.classes_[as_numpy(response)]  # there are no tensors of strings
+            response = torch.as_tensor(self.classes_, device=response.device)[response]
+        return response.to(X.device)
 
     def _respond(
         self, outputs: torch.Tensor, method: str, criterion: nn.Module | None = None
     ) -> np.ndarray:
+        response = as_numpy(self._response(outputs, method, criterion or self.model_.criterion_))
+        if method == "predict" and self._target_kind != MULTI_LABEL:
+            return self.classes_[response]
+        return response
+
+    def _response(self, outputs: torch.Tensor, method: str, criterion: nn.Module) -> torch.Tensor:
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         if method == "predict":
-            return self.classes_[as_numpy(self._decide(outputs))]
-        nonlinearity = self._nonlinearity(criterion or self.model_.criterion_)
+            return self._decide(outputs, criterion)
+        nonlinearity = self._nonlinearity(criterion)
         respond = {"predict_proba": self._probabilities, "decision_function": self._logits}
         if method not in respond:
             raise ParameterError(
@@ -355,9 +448,15 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         return respond[method](outputs, nonlinearity)
 
     def _decode_target(self, y: torch.Tensor) -> np.ndarray:
+        if self._target_kind == MULTI_LABEL:
+            return as_numpy(y.long())
+        if self._target_kind == SOFT:
+            y = y.argmax(1)
         return self.classes_[as_numpy(y)]
 
-    def _probabilities(self, outputs: torch.Tensor, nonlinearity: Any) -> np.ndarray:
+    def _probabilities(self, outputs: torch.Tensor, nonlinearity: Any) -> torch.Tensor:
+        if self._target_kind == MULTI_LABEL:
+            return nonlinearity(outputs)
         if nonlinearity is torch.sigmoid and outputs.ndim == 2 and outputs.shape[1] > 1:
             # one against the rest, each over their sum; so it holds where all are tiny
             outputs, nonlinearity = nn.functional.logsigmoid(outputs), NONLINEARITIES["softmax"]
@@ -365,20 +464,20 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         if probabilities.ndim == 1 or probabilities.shape[1] == 1:
             column = probabilities.reshape(-1, 1)
             if len(self.classes_) == 1:
-                return np.ones((len(column), 1), dtype=as_numpy(column).dtype)
+                return torch.ones_like(column)
             probabilities = torch.cat([1 - column, column], dim=1)
-        return as_numpy(probabilities)
+        return probabilities
 
-    def _logits(self, outputs: torch.Tensor, nonlinearity: Any) -> np.ndarray:
-        if len(self.classes_) == 2:
+    def _logits(self, outputs: torch.Tensor, nonlinearity: Any) -> torch.Tensor:
+        if len(self.classes_) == 2 and self._target_kind != MULTI_LABEL:
             if outputs.ndim == 2 and outputs.shape[1] == 2:
                 if nonlinearity is torch.sigmoid:
                     outputs = nn.functional.logsigmoid(outputs)
                 outputs = outputs[:, 1] - outputs[:, 0]
             outputs = outputs.reshape(-1)
-        return as_numpy(outputs)
+        return outputs
 
-    def _nonlinearity(self, criterion: nn.Module) -> Any:
+    def _nonlinearity(self, criterion: nn.Module | None) -> Any:
         said = self.predict_nonlinearity
         if callable(said):
             return said
@@ -388,10 +487,18 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
             return NONLINEARITIES["softmax"]
         if isinstance(criterion, INDICATOR_CRITERIA):
             return NONLINEARITIES["sigmoid"]
-        if isinstance(criterion, nn.NLLLoss):
+        if isinstance(criterion, (nn.NLLLoss, nn.KLDivLoss)):
             return NONLINEARITIES["exp"]
+        if isinstance(criterion, nn.BCELoss):
+            return NONLINEARITIES["identity"]
         raise ParameterError(
             f"How outputs become probabilities is not known for {type(criterion).__name__}. Set "
             "predict_nonlinearity to 'softmax', 'sigmoid', 'exp', 'identity' or a function of "
             "the outputs."
         )
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that a row may have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

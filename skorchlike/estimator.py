@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import (
     PROVIDERS,
     SIZES,
+    TRANSFORMS,
     DefaultActions,
     FitData,
     LossFunction,
     build_callbacks,
-    check_lengths,
-    check_weight,
+    check_fit_data,
     check_X,
     constructor,
     fit_model,
     follows_input_dtype,
     history_frame,
     in_order,
+    is_loader,
     named_callbacks,
 )
 from skorchlike.params.routing import RoutedParams
@@ -42,7 +43,14 @@ if TYPE_CHECKING:
 class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
     """What classifier and regressor share: parameters, fit, partial_fit, history."""
 
-    _components: ClassVar[tuple[str, ...]] = ("module", "criterion", "optimizer", "callbacks")
+    _components: ClassVar[tuple[str, ...]] = (
+        "module",
+        "criterion",
+        "optimizer",
+        "callbacks",
+        "train_loader",
+        "valid_loader",
+    )
     _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {"module": SIZES}
     _default_criterion: ClassVar[str]
     _score_name: ClassVar[str]
@@ -64,6 +72,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         "drop_last": ["boolean"],
         "validation_fraction": [None, Interval(Real, 0, 1, closed="neither")],
         "valid_every": [Interval(Integral, 1, None, closed="left")],
+        "numeric_transform": [
+            None,
+            StrOptions({"auto", *TRANSFORMS}),
+            HasMethods(["fit", "transform"]),
+        ],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -84,8 +97,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         validation_fraction: float | None = None,
         valid_every: int = 1,
         callbacks: Any = None,
+        train_loader: Any = None,
+        valid_loader: Any = None,
         device: Any = "auto",
         dtype: Any = "auto",
+        numeric_transform: Any = "auto",
         warm_start: bool = False,
         random_state: Any = None,
         verbose: int | bool = 0,
@@ -103,8 +119,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         self.validation_fraction = validation_fraction
         self.valid_every = valid_every
         self.callbacks = callbacks
+        self.train_loader = train_loader
+        self.valid_loader = valid_loader
         self.device = device
         self.dtype = dtype
+        self.numeric_transform = numeric_transform
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -135,8 +154,21 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Return how many outputs the module needs."""
 
     @abstractmethod
-    def _make_loss(self, criterion: torch.nn.Module) -> LossFunction:
-        """Return what computes the loss of a batch."""
+    def _make_loss(
+        self,
+        criterion: torch.nn.Module,
+        y: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> LossFunction:
+        """Return what computes the loss of a batch, given those of the training rows."""
+
+    def _learns_labels(self) -> bool:
+        """Whether a new fit has to see all targets before it can begin."""
+        return False
+
+    def _n_softmax_classes(self) -> int | None:
+        """Return how many classes share one softmax, or None where there is no such thing."""
+        return None
 
     @abstractmethod
     def _respond(
@@ -149,7 +181,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Return targets of the loss as the user gives them."""
 
     @abstractmethod
-    def _make_score(self) -> Any:
+    def _make_score(self, criterion: torch.nn.Module | None = None) -> Any:
         """Return the score that stands beside the validation loss."""
 
     # ---------------------------------------------------------------- fitting
@@ -158,7 +190,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -170,10 +202,12 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
 
         Parameters
         ----------
-        X : array-like or torch.Tensor of shape (n_samples, n_features)
-            Inputs; for a module of one's own of any shape (n_samples, ...).
+        X : array-like, tensor, frame or sparse matrix of shape (n_samples, n_features)
+            Inputs. For a module of one's own arrays of any shape (n_samples, ...), or a dict or
+            tuple of arrays, given to the module by name or in their order. A torch ``Dataset``
+            or ``DataLoader`` holds the targets too.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets; left out where X is a dataset or loader.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights; the loss of a batch is Σwl/Σw. Rows of weight 0 are left out.
         X_val : array-like of shape (n_val, ...), default=None
@@ -250,38 +284,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
 
     def _check_data(self, data: Mapping[str, Any], *, reset: bool, classes: Any) -> FitData:
         """Check all data of a fit, and learn what the target is like."""
-        X, y = data["X"], data["y"]
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target "
-                "y is None."
-            )
-        own = self.module is not None and not follows_input_dtype(self.module)
-        X = check_X(self, X, own_module=own, reset=reset)
-        checked = FitData(X, self._encode_target(y, "y", learn=reset, classes=classes), None)
-        check_lengths(X, checked.y, "X and y")
-        checked.sample_weight = check_weight(data["sample_weight"], X)
-        X_val, y_val = data["X_val"], data["y_val"]
-        if (X_val is None) != (y_val is None):
-            missing = "y_val" if y_val is None else "X_val"
-            raise ParameterError(f"X_val and y_val go together. Got no {missing}.")
-        if X_val is None and data["sample_weight_val"] is not None:
-            raise ParameterError("sample_weight_val needs X_val and y_val. Got neither.")
-        if X_val is not None:
-            X_val = check_X(self, X_val, own_module=own, reset=False, name="X_val")
-            if X_val.shape[1:] != X.shape[1:]:
-                raise ParameterError(
-                    f"X_val must have rows of shape {tuple(X.shape[1:])}, as X has. Got "
-                    f"{tuple(X_val.shape[1:])}."
-                )
-            checked.X_val = X_val
-            checked.y_val = self._encode_target(y_val, "y_val")
-            check_lengths(X_val, checked.y_val, "X_val and y_val")
-            checked.sample_weight_val = check_weight(
-                data["sample_weight_val"], X_val, "sample_weight_val"
-            )
-        checked.labels = np.issubdtype(checked.y.dtype, np.integer)
-        return checked
+        return check_fit_data(self, data, reset=reset, classes=classes)
 
     # -------------------------------------------------------------- prediction
 
@@ -289,9 +292,25 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Return the module's outputs for inputs as a user gives them."""
         check_is_fitted(self)
         own = not getattr(self.model_.module_, "follows_input_dtype", False)
-        return predict_model(self, check_X(self, X, own_module=own, reset=False))
+        if not is_loader(X):
+            X = check_X(self, X, own_module=own, reset=False)
+        return predict_model(self, X)
 
     # ------------------------------------------------------- fitted attributes
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what data are taken."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._is_built_in()
+        return tags
+
+    def _is_built_in(self) -> bool:
+        """Whether the module is one that takes columns: holes in them are filled for it."""
+        try:
+            return self.module is None or follows_input_dtype(self.module)
+        except ParameterError:
+            return False  # garbage waits for fit
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is a trained model."""

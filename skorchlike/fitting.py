@@ -7,6 +7,7 @@ import math
 import operator
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from sklearn.utils import Bunch
 from skorchlike.building import SIZES, Parts, build_parts, check_components, constructor, said_about
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
-from skorchlike.data.arrays import ArrayBatches
-from skorchlike.data.batches import (
-    Batching,
-    FitData,
-    make_batches,
-)
-from skorchlike.data.checks import as_numpy, check_lengths, check_weight, check_X
+from skorchlike.data.batches import Batching, FitData
+from skorchlike.checking import check_fit_data
+from skorchlike.data.checks import as_numpy, check_X
+from skorchlike.data.feeds import ArrayFeed, LoaderFeed
+from skorchlike.data.inputs import Inputs, check_can_transform
+from skorchlike.data.loading import is_loader
+from skorchlike.data.preparation import TRANSFORMS
 from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
@@ -51,6 +52,7 @@ __all__ = [
     "PROVIDERS",
     "R2",
     "SIZES",
+    "TRANSFORMS",
     "Accuracy",
     "DefaultActions",
     "FitData",
@@ -59,13 +61,13 @@ __all__ = [
     "build_callbacks",
     "check_X",
     "check_components",
-    "check_lengths",
-    "check_weight",
+    "check_fit_data",
     "constructor",
     "fit_model",
     "follows_input_dtype",
     "history_frame",
     "in_order",
+    "is_loader",
     "named_callbacks",
 ]
 
@@ -110,17 +112,20 @@ def fit_model(
     init_seed, shuffle_seed, split_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
     generator = torch.Generator().manual_seed(shuffle_seed)
     before = {} if continued is None else continued.continuation_
-    how = Batching(**{name: getattr(estimator, name) for name in Batching.__annotations__})
+    feed = make_feed(estimator, data, split_seed)
     with private_rng(init_seed, device):
-        parts = build_parts(estimator, data, device, continued)
-        train, valid = make_batches(data, parts.place, how, generator, split_seed)
-        fit = Fit(estimator, parts, seed, generator)
+        inputs = learn_inputs_of(estimator, feed, continued)
+        parts = build_parts(estimator, inputs, feed, device, continued)
+        train, valid = feed.batches(parts.place, inputs.preparation, generator)
+        fit = Fit(estimator, parts, inputs, seed, generator)
         callbacks = collect_callbacks(estimator, extra_callbacks)
         if sklearn_task is not None:
             callbacks["sklearn__callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
         callbacks = in_order(callbacks)
-        score = None if valid is None else estimator._make_score()
-        ctx = fit.open_context(callbacks, n_epochs, train, score, continued)
+        score = None if valid is None else estimator._make_score(parts.criterion)
+        loss_function = estimator._make_loss(parts.criterion, *feed.train_target())
+        loss_function.n_members = getattr(parts.module, "n_members", None)
+        ctx = fit.open_context(callbacks, n_epochs, train, score, loss_function, continued)
         if before:
             restore_rng(before["rng"], generator)
         try:
@@ -132,6 +137,30 @@ def fit_model(
         finally:
             ctx._kill()
             interrupt = None  # its traceback would keep this frame alive, and that the data
+
+
+def make_feed(estimator: Any, data: FitData, split_seed: int) -> Any:
+    """Return what gives the rows of a fit."""
+    names = set(Batching.__annotations__) - {"train_options", "valid_options"}
+    how = Batching(
+        **{name: getattr(estimator, name) for name in names},
+        train_options=estimator._said_to("train_loader"),
+        valid_options=estimator._said_to("valid_loader"),
+    )
+    cls = LoaderFeed if is_loader(data.X) else ArrayFeed
+    return cls(data, how, split_seed, partial(estimator._encode_target, name="y"))
+
+
+def learn_inputs_of(estimator: Any, feed: Any, continued: TrainedModel | None) -> Inputs:
+    """Learn what the inputs are, or take it up from the fit that is continued."""
+    built_in = estimator.module is None or follows_input_dtype(estimator.module)
+    transform = estimator.numeric_transform
+    if isinstance(transform, str) and transform == "auto":
+        transform = "standard" if built_in else None
+    else:
+        shown = feed.data.first_inputs
+        check_can_transform(feed.data.X if shown is None else shown, transform)
+    return feed.learn(None if continued is None else continued.inputs_, transform, built_in)
 
 
 def _run(loop: Loop) -> KeyboardInterrupt | None:
@@ -165,14 +194,24 @@ class Fit:
         Whose fit it is.
     parts : Parts
         The components.
+    inputs : Inputs
+        What was learned of the inputs.
     seed : int
         Where all randomness comes from.
     generator : torch.Generator
         What shuffles the rows.
     """
 
-    def __init__(self, estimator: Any, parts: Parts, seed: int, generator: torch.Generator) -> None:
-        self.estimator, self.parts, self.seed, self.generator = estimator, parts, seed, generator
+    def __init__(
+        self,
+        estimator: Any,
+        parts: Parts,
+        inputs: Inputs,
+        seed: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.estimator, self.parts, self.inputs = estimator, parts, inputs
+        self.seed, self.generator = seed, generator
         self.ctx: Any = None
         self.start = 0
 
@@ -180,8 +219,9 @@ class Fit:
         self,
         callbacks: Mapping[str, Any],
         n_epochs: int,
-        train: ArrayBatches,
+        train: Any,
         score: Any,
+        loss_function: LossFunction,
         continued: TrainedModel | None,
     ) -> Context:
         """Make the context of this fit."""
@@ -193,7 +233,7 @@ class Fit:
             device=parts.place.device,
             criterion=parts.criterion,
             optimizer=parts.optimizer,
-            loss_function=self.estimator._make_loss(parts.criterion),
+            loss_function=loss_function,
             callbacks=callbacks,
             max_epochs=epoch + n_epochs,
             n_updates=_n_updates(callbacks, n_epochs, train.n_batches),
@@ -220,8 +260,8 @@ class Fit:
             n_epochs_=ctx.epoch,
             stop_reason_=ctx.stop_reason,
             seed_=self.seed,
-            device_=parts.place.device,
-            input_dtype_=parts.place.input_dtype,
+            place_=parts.place,
+            inputs_=self.inputs,
             continuation_={
                 "callbacks": {name: (classes[name], state) for name, state in states.items()},
                 "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},
@@ -305,8 +345,13 @@ def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
     return callbacks
 
 
-def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int) -> int:
-    """Return the optimizer steps of a fit, as far as callbacks leave them."""
+def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int | None) -> int | None:
+    """Return the optimizer steps of a fit, as far as callbacks leave them.
+
+    None where the batches of an epoch cannot be counted beforehand.
+    """
+    if n_batches is None:
+        return None
     for name, callback in callbacks.items():
         planned = callback.plan(n_epochs, n_batches)
         try:

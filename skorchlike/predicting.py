@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from skorchlike.data.arrays import input_batches
 from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
+from skorchlike.data.loading import LoaderBatches, is_loader
+from skorchlike.data.rows import Rows, finish
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
@@ -21,13 +25,13 @@ from skorchlike.training.scores import main_output
 
 
 def predict_model(estimator: Any, X: Any) -> torch.Tensor:
-    """Return the module's outputs for checked inputs, on the module's device.
+    """Return the module's outputs for checked inputs, or a loader's, on the module's device.
 
     Callbacks that define predict stages or ``do_predict`` run as clones, with the
     state that the fit left them.
     """
     model = estimator.model_
-    size = resolve_batch_size(estimator.predict_batch_size, len(X), AUTO_PREDICT_BATCH_SIZE)
+    batches, n_batches, n_rows = _input_batches(estimator, model, X)
     callbacks = _predict_callbacks(estimator, model)
     ctx = Context(
         estimator=estimator,
@@ -37,8 +41,7 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
         history=[dict(record) for record in model.history_] if callbacks else [],
         epoch=model.n_epochs_,
     )
-    batches = input_batches(X, size, model.input_dtype_, model.device_)
-    outputs = predict_batches(ctx, batches, -(-len(X) // size))
+    outputs = predict_batches(ctx, batches, n_batches)
     outputs = [main_output(output) for output in outputs]
     for output in outputs:
         if not isinstance(output, torch.Tensor):
@@ -50,12 +53,34 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     # a module that squeezes its output returns no dimension for a single row
     outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
     result = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    if len(result) != len(X):
+    if n_rows is not None and len(result) != n_rows:
         raise ParameterError(
-            f"The module returned {len(result)} rows for {len(X)} rows of X. It must return one "
+            f"The module returned {len(result)} rows for {n_rows} rows of X. It must return one "
             "for each."
         )
     return result
+
+
+def _input_batches(
+    estimator: Any, model: TrainedModel, X: Any
+) -> tuple[Iterable[tuple[Any, Any, bool]], int | None, int | None]:
+    """Return the batches of inputs, and how many and of how many rows as far as known."""
+    place, prepare, said = model.place_, model.inputs_.preparation, estimator.predict_batch_size
+    if not is_loader(X):
+        rows = Rows(model.inputs_.encode(X), place, prepare, resident=False)
+        size = resolve_batch_size(said, len(rows), AUTO_PREDICT_BATCH_SIZE)
+        return input_batches(rows, size), -(-len(rows) // size), len(rows)
+    loader = LoaderBatches(
+        X,
+        AUTO_PREDICT_BATCH_SIZE if said in ("auto", -1) else int(said),
+        make_loader=estimator.valid_loader or DataLoader,
+        options=estimator._said_to("valid_loader"),
+        prefix="valid_loader",
+        with_target=False,
+        to_inputs=lambda X: finish(X, place, prepare),
+    )
+    batches = ((X, index, last) for X, _, _, index, _, last in loader)
+    return batches, loader.n_batches, loader.n_rows
 
 
 def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_array
 from torch import nn
 
+from skorchlike.criteria.predicting import n_outputs_per_target, predict_targets
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
-from skorchlike.fitting import R2, LossFunction, as_numpy
+from skorchlike.fitting import R2, LossFunction, as_numpy, constructor
+from skorchlike.targets.responses import keeps_tensors
 
 
 class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
@@ -28,7 +31,9 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         the data unless they were said. An instance is copied, never trained itself.
     criterion : None, str, type or torch.nn.Module, default=None
         The loss function, on the module's outputs; None is ``MSELoss``. Names are those
-        of torch's losses in snake case, such as ``"l1"`` or ``"huber"``.
+        of torch's losses in snake case, such as ``"l1"`` or ``"huber"``, and
+        ``"quantile"`` (`QuantileLoss`), ``"poisson"`` (`PoissonLoss`) and
+        ``"gaussian_nll"`` (`GaussianNLL`) of `skorchlike.criteria`.
     optimizer : str or type, default="adamw"
         A `torch.optim.Optimizer` class or its name in lower case. Its arguments are said
         as ``optimizer__name``; ``optimizer__param_groups={"*.bias": {"lr": 0.1}}`` gives
@@ -151,6 +156,9 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             self.n_outputs_ = y.shape[1] if y.ndim == 2 else 1
             self._target_ndim = y.ndim
         y = y.reshape(len(y), -1)
+        check = getattr(constructor(self, "criterion") or self.criterion, "check_target", None)
+        if check is not None:
+            check(y, name)
         if y.shape[1] != self.n_outputs_:
             raise ParameterError(
                 f"{name} must have {self.n_outputs_} column(s), as in the fit. Got {y.shape[1]}."
@@ -158,13 +166,18 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         return y if y.dtype == np.float32 else y.astype(np.float64)
 
     def _n_outputs(self, criterion: nn.Module) -> int:
-        return self.n_outputs_
+        return self.n_outputs_ * n_outputs_per_target(criterion)
 
-    def _make_loss(self, criterion: nn.Module) -> LossFunction:
+    def _make_loss(
+        self,
+        criterion: nn.Module,
+        y: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+    ) -> LossFunction:
         return LossFunction(criterion)
 
-    def _make_score(self) -> R2:
-        return R2()
+    def _make_score(self, criterion: nn.Module | None = None) -> R2:
+        return R2(partial(predict_targets, criterion), n_outputs_per_target(criterion))
 
     # ---------------------------------------------------------------- fitting
 
@@ -214,8 +227,37 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
 
     # -------------------------------------------------------------- prediction
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict numbers.
+
+        Parameters
+        ----------
+        X : array-like or torch.Tensor of shape (n_samples, n_features)
+            Inputs.
+        return_std : bool, default=False
+            Whether to return the standard deviation too, for ``criterion="gaussian_nll"``.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions, with one dimension if `y` had one, in the module's dtype: the
+            module's outputs, or what the criterion makes of them. With scikit-learn's
+            array API dispatch a tensor on X's device.
+        y_std : ndarray of the same shape
+            Standard deviation of the target around the prediction; only with `return_std`.
+
+        Raises
+        ------
+        ParameterError
+            If the criterion tells no standard deviation.
+        """
+        if not return_std:
+            return self._answer(X, "predict")
+        outputs = self._outputs(X)
+        return self._answer(X, "predict", outputs), self._answer(X, "predict_std", outputs)
+
+    def predict_quantiles(self, X: Any) -> Any:
+        """Predict quantiles, for ``criterion="quantile"``.
 
         Parameters
         ----------
@@ -224,22 +266,52 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predictions, with one dimension if `y` had one, in the module's dtype.
+        ndarray of shape (n_samples, n_quantiles) or (n_samples, n_outputs, n_quantiles)
+            The quantiles in the order of ``criterion__quantile``; three dimensions if `y`
+            had two. Nothing keeps a higher one from lying below a lower one.
+
+        Raises
+        ------
+        ParameterError
+            If the criterion gives no quantiles.
         """
-        return self._respond(self._outputs(X), "predict")
+        return self._answer(X, "predict_quantiles")
+
+    def _answer(self, X: Any, method: str, outputs: torch.Tensor | None = None) -> Any:
+        outputs = self._outputs(X) if outputs is None else outputs
+        if not keeps_tensors(X):
+            return self._respond(outputs, method)
+        return self._response(outputs, method, self.model_.criterion_).to(X.device)
 
     def _respond(
         self, outputs: torch.Tensor, method: str, criterion: nn.Module | None = None
     ) -> np.ndarray:
-        if method != "predict":
-            raise ParameterError(f"{type(self).__name__} has no method {method!r}, only 'predict'.")
+        return as_numpy(self._response(outputs, method, criterion or self.model_.criterion_))
+
+    def _response(self, outputs: torch.Tensor, method: str, criterion: nn.Module) -> torch.Tensor:
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
-        return self._decode_target(outputs)
+        if method == "predict":
+            return self._in_shape(predict_targets(criterion, outputs))
+        if method not in ("predict_std", "predict_quantiles"):
+            raise ParameterError(f"{type(self).__name__} has no method {method!r}, only 'predict'.")
+        if not hasattr(criterion, method):
+            what, name = ("standard deviation", "gaussian_nll")
+            if method == "predict_quantiles":
+                what, name = ("quantiles", "quantile")
+            raise ParameterError(
+                f"The criterion {type(criterion).__name__} tells no {what}: fit with "
+                f"criterion={name!r}."
+            )
+        response = getattr(criterion, method)(outputs)
+        if method == "predict_std":
+            return self._in_shape(response)
+        return response[:, 0] if self._target_ndim == 1 else response
+
+    def _in_shape(self, y: torch.Tensor) -> torch.Tensor:
+        """Return numbers with one dimension if the target had one."""
+        y = y.reshape(len(y), -1)
+        return y[:, 0] if self._target_ndim == 1 else y
 
     def _decode_target(self, y: torch.Tensor) -> np.ndarray:
-        predictions = as_numpy(y)
-        if self._target_ndim == 1:
-            return predictions.reshape(len(predictions), -1)[:, 0]
-        return predictions.reshape(len(predictions), -1)
+        return as_numpy(self._in_shape(y))

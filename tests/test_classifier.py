@@ -60,8 +60,11 @@ def fit(y=Y, X=X, **params):
 def raw_outputs(est, X=X):
     """What the trained module returns, without the estimator."""
     model = est.model_
+    inputs = torch.tensor(X)
+    if model.preparation_ is not None:
+        inputs = model.preparation_(inputs)
     with torch.no_grad():
-        return model.module_(torch.tensor(X, dtype=model.input_dtype_)).numpy()
+        return model.module_(inputs.to(model.input_dtype_)).numpy()
 
 
 # ---------------------------------------------------------------------------- labels

@@ -422,6 +422,7 @@ def weights_of_classes(first):
 
 def test_new_class_weights_act_in_the_fit_that_goes_on():
     params = {"max_epochs": 2, "random_state": 0, "warm_start": True, "batch_size": -1}
+    params["numeric_transform"] = None
     net = NeuralNetClassifier(criterion__weight=weights_of_classes(1.0), **params).fit(X, Y)
     before = copy.deepcopy(net.model_.module_)
     net.set_params(criterion__weight=weights_of_classes(50.0), max_epochs=1).fit(X, Y)

@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skorchlike import Callback, EarlyStopping, NeuralNetClassifier, NeuralNetRegressor
+from skorchlike.data.frames import FrameSchema
 
 
 class SeenLosses(Callback):
@@ -83,9 +84,24 @@ def test_estimator_check_passes(key, check):
 
 
 @pytest.mark.parametrize("key", ESTIMATORS)
-def test_dataframe_column_names_check_passes(key):
+def test_dataframe_column_names_check_passes_but_for_the_order_of_columns(key, monkeypatch):
+    """Columns are taken by their names: those in another order, an error there, are fine here."""
+    encode, in_another_order = FrameSchema.encode, []
+
+    def encode_or_refuse_another_order(schema, frame, name="X"):
+        arrays = encode(schema, frame, name)
+        if list(frame.columns) != schema.names:
+            in_another_order.append(arrays)
+            raise ValueError(
+                "The feature names should match those that were passed during fit.\n"
+                "Feature names must be in the same order as they were in fit."
+            )
+        return arrays
+
+    monkeypatch.setattr(FrameSchema, "encode", encode_or_refuse_another_order)
     estimator = clone(ESTIMATORS[key])
     check_dataframe_column_names_consistency(type(estimator).__name__, estimator)
+    assert in_another_order
 
 
 @pytest.mark.parametrize("key", ESTIMATORS)

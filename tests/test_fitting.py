@@ -153,7 +153,12 @@ def test_validation_rows_are_never_trained_on_and_all_are_validated():
             self.train, self.valid = state["train"], state["valid"]
 
     net = NeuralNetClassifier(
-        max_epochs=2, batch_size=16, validation_fraction=0.2, callbacks=[Rows()], random_state=0
+        max_epochs=2,
+        batch_size=16,
+        validation_fraction=0.2,
+        numeric_transform=None,
+        callbacks=[Rows()],
+        random_state=0,
     ).fit(X, y)
     rows = net.model_.callbacks_.rows
     assert rows["train"].isdisjoint(rows["valid"])

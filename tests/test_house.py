@@ -19,6 +19,7 @@ FILES = {
 # room → rooms (or single files) of the package that it may import
 MAY_IMPORT = {
     "exceptions": set(),
+    "nested": set(),
     "training.stages": set(),
     "training": {"training", "exceptions"},
     "params.routing": {"exceptions"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     },
     "callbacks.base": {"training.stages", "params.routing", "exceptions"},
     "callbacks.registry": {"callbacks.base", "params.routing", "exceptions"},
-    "callbacks.tools": {"callbacks.base", "callbacks.tools", "params", "exceptions"},
+    "callbacks.tools": {"callbacks.base", "callbacks.tools", "params", "exceptions", "nested"},
     "callbacks": {
         "callbacks.base",
         "callbacks.registry",
@@ -45,8 +46,10 @@ MAY_IMPORT = {
         "params.patterns",
         "params.routing",
         "exceptions",
+        "nested",
     },
-    "data": {"data", "exceptions"},
+    "criteria": {"criteria", "exceptions"},
+    "data": {"data", "exceptions", "nested"},
     "modules": {"modules", "exceptions"},
     "model": {"model", "exceptions"},
     # looks at everything from outside; nothing else imports it
@@ -63,12 +66,18 @@ MAY_IMPORT = {
         "training",
     },
     # the table of layers that `summary` makes too
-    "callbacks.summary": {"callbacks.base", "callbacks.registry", "modules.layers", "exceptions"},
+    "callbacks.summary": {
+        "callbacks.base",
+        "callbacks.registry",
+        "modules.layers",
+        "exceptions",
+        "nested",
+    },
     "estimator": {"params.routing", "fitting", "predicting", "exceptions"},
     "classifier": {"estimator", "fitting", "exceptions"},
     "regressor": {"estimator", "fitting", "exceptions"},
 }
-FREE = {"__init__", "fitting", "building", "predicting", "callbacks"}  # the hall, and public names
+FREE = {"__init__", "fitting", "checking", "building", "predicting", "callbacks"}  # the hall, and public names
 
 
 def imports_of(path):

@@ -95,7 +95,7 @@ def fit(cls, *data, fit_params=None, **params):
 
 def outputs(est):
     with torch.no_grad():
-        return est.model_.module_(torch.tensor(X)).numpy()
+        return est.model_.module_(est.model_.preparation_(torch.tensor(X))).numpy()
 
 
 @problems

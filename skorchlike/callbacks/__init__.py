@@ -21,6 +21,7 @@ from skorchlike.callbacks.mixed_precision import MixedPrecision
 from skorchlike.callbacks.mixing import CutMix, Mixup
 from skorchlike.callbacks.mlflow import MLflow
 from skorchlike.callbacks.nan_guard import NaNGuard
+from skorchlike.callbacks.param_scheduler import ParamScheduler
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.profile import Profile
 from skorchlike.callbacks.progress import Progress
@@ -55,6 +56,7 @@ __all__ = [
     "MixedPrecision",
     "Mixup",
     "NaNGuard",
+    "ParamScheduler",
     "PrintLog",
     "Profile",
     "Progress",

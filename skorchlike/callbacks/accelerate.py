@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, import_extra
+from skorchlike.nested import map_arrays
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -86,7 +87,7 @@ class Accelerate(Callback):
     def on_batch_begin(self, ctx: Context) -> None:
         """Place the batch, where it is not yet on the accelerator's device."""
         device = self._accelerator.device
-        ctx.X, ctx.y = ctx.X.to(device), ctx.y.to(device)
+        ctx.X, ctx.y = map_arrays(lambda part: part.to(device), ctx.X), ctx.y.to(device)
         if ctx.sample_weight is not None:
             ctx.sample_weight = ctx.sample_weight.to(device)
 

@@ -9,6 +9,7 @@ import torch
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
+from skorchlike.nested import arrays_of, first_array, is_nested, map_arrays
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -55,7 +56,7 @@ class ChannelsLast(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Check the dimensions; convert the module and what the optimizer kept for it."""
-        _format(next(ctx.train_inputs()))
+        _reorder(next(ctx.train_inputs()))
         for parameter in (*ctx.module.parameters(), *ctx.module.buffers()):
             parameter.data = _convert(parameter.data)
         for state in ctx.optimizer.state.values():
@@ -66,7 +67,7 @@ class ChannelsLast(Callback):
 
     def on_batch_begin(self, ctx: Context) -> None:
         """Convert the batch."""
-        ctx.X = ctx.X.contiguous(memory_format=_format(ctx.X))
+        ctx.X = _reorder(ctx.X)
 
     on_batch_valid_begin = on_batch_begin
     on_batch_predict_begin = on_batch_begin
@@ -76,6 +77,15 @@ def _convert(tensor: torch.Tensor) -> torch.Tensor:
     """Return weights in the order of their number of dimensions; others as they are."""
     memory_format = FORMATS.get(tensor.ndim)
     return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
+
+
+def _reorder(X: Any) -> Any:
+    """Return images in the new order; of several inputs, those that are images."""
+    if not is_nested(X):
+        return X.contiguous(memory_format=_format(X))
+    if not any(part.ndim in FORMATS for _, part in arrays_of(X)):
+        _format(first_array(X))
+    return map_arrays(_convert, X)
 
 
 def _format(X: torch.Tensor) -> torch.memory_format:

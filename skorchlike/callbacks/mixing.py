@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
+from skorchlike.nested import arrays_of, is_nested, map_arrays, n_rows_of
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
@@ -38,7 +39,7 @@ class _Mixing(Callback):
     def on_batch_begin(self, ctx: Context) -> None:
         """Mix every row of X with its partner."""
         share = _beta(float(self.alpha))
-        self.partner = torch.randperm(len(ctx.X), device=ctx.device)
+        self.partner = torch.randperm(n_rows_of(ctx.X), device=ctx.device)
         self.share = self._mix(ctx, share)
 
     def on_after_loss(self, ctx: Context) -> None:
@@ -113,12 +114,14 @@ class Mixup(_Mixing):
         self.alpha = alpha
 
     def _mix(self, ctx: Context, share: float) -> float:
-        if not (ctx.X.is_floating_point() or ctx.X.is_complex()):
-            raise ParameterError(
-                f"Mixup takes means of rows, which needs an X of real numbers. Got {ctx.X.dtype}: "
-                "numbers that stand for something else, such as embedded words, have no mean."
-            )
-        ctx.X = torch.lerp(ctx.X[self.partner], ctx.X, share)
+        for name, part in arrays_of(ctx.X):
+            if not (part.is_floating_point() or part.is_complex()):
+                raise ParameterError(
+                    f"Mixup takes means of rows, which needs real numbers. {name} is {part.dtype}: "
+                    "numbers that stand for something else, such as embedded words or categories, "
+                    "have no mean."
+                )
+        ctx.X = map_arrays(lambda part: torch.lerp(part[self.partner], part, share), ctx.X)
         return share
 
 
@@ -161,6 +164,8 @@ class CutMix(_Mixing):
         self.alpha = alpha
 
     def _mix(self, ctx: Context, share: float) -> float:
+        if is_nested(ctx.X):
+            raise ParameterError("CutMix needs one tensor X. Got several inputs.")
         sizes = ctx.X.shape[2:]
         if ctx.X.ndim not in (3, 4):
             raise ParameterError(

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.modules.layers import LayerRecorder, LayerTable
+from skorchlike.nested import n_rows_of
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -82,7 +83,7 @@ class Summary(Callback):
         if self._recorder is not None:
             recorder = self._recorder
             self._close()
-            self.table = recorder.table(self.depth, len(ctx.X))
+            self.table = recorder.table(self.depth, n_rows_of(ctx.X))
             print(self.table)
 
     def on_batch_exit(self, ctx: Context) -> None:

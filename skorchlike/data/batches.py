@@ -1,17 +1,11 @@
-"""The training and validation batches of one fit."""
+"""The data of one fit, and how they become batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-
-from skorchlike.data.arrays import ArrayBatches, to_tensor
-from skorchlike.data.split import split_rows
-from skorchlike.exceptions import ParameterError
 
 AUTO_BATCH_SIZE = 200
 AUTO_PREDICT_BATCH_SIZE = 1024
@@ -23,44 +17,28 @@ class FitData:
 
     Attributes
     ----------
-    X : ndarray or torch.Tensor of shape (n, ...)
-        Inputs.
-    y : ndarray of shape (n,) or (n, n_outputs)
-        Encoded labels, or numbers in columns.
+    X : frame, array, csr_array, dict or tuple of arrays, Dataset or DataLoader
+        Inputs of n rows.
+    y : ndarray of shape (n,) or (n, n_outputs), or None
+        Encoded labels, or numbers in columns; None where they come batch by batch.
     sample_weight : ndarray of shape (n,) or None
         Weights.
     X_val, y_val, sample_weight_val : the same, or None
         Validation data that were given.
     labels : bool
-        Whether `y` holds encoded labels.
+        Whether targets are encoded labels.
+    first_inputs : array, or dict or tuple of arrays, or None
+        The first batch of inputs of a dataset or loader.
     """
 
     X: Any
-    y: np.ndarray
+    y: Any
     sample_weight: np.ndarray | None
     X_val: Any = None
     y_val: np.ndarray | None = None
     sample_weight_val: np.ndarray | None = None
     labels: bool = True
-
-
-@dataclass
-class Placement:
-    """Where and as what the data are wanted.
-
-    Attributes
-    ----------
-    device : torch.device
-        The device of the module.
-    input_dtype : torch.dtype or None
-        The dtype of the inputs; None keeps theirs.
-    dtype : torch.dtype
-        The dtype of targets that are numbers, and of weights.
-    """
-
-    device: torch.device
-    input_dtype: torch.dtype | None
-    dtype: torch.dtype
+    first_inputs: Any = None
 
 
 @dataclass
@@ -72,49 +50,10 @@ class Batching:
     shuffle: bool
     drop_last: bool
     validation_fraction: float | None
-
-
-def make_batches(
-    data: FitData,
-    place: Placement,
-    how: Batching,
-    generator: torch.Generator,
-    split_seed: int,
-) -> tuple[ArrayBatches, ArrayBatches | None]:
-    """Put the data on the device and tell training and validation rows apart.
-
-    Rows of weight 0 are left out first: they are as good as absent, whatever the batch
-    size.
-
-    Returns
-    -------
-    train, valid : ArrayBatches
-        ``valid`` is None without validation.
-    """
-    rows = _rows_with_weight(data.sample_weight, "sample_weight")
-    valid_rows = None
-    if data.X_val is None and how.validation_fraction is not None:
-        rows = np.arange(len(data.X)) if rows is None else rows
-        labels = data.y[rows] if data.labels else None
-        rows, valid_rows = split_rows(rows, how.validation_fraction, split_seed, labels)
-    tensors = _tensors((data.X, data.y, data.sample_weight), data.labels, place, "")
-    n_rows = len(data.X) if rows is None else len(rows)
-    train = ArrayBatches(
-        *tensors,
-        resolve_batch_size(how.batch_size, n_rows, AUTO_BATCH_SIZE),
-        rows=_index(rows, place.device),
-        generator=generator if how.shuffle else None,
-        drop_last=how.drop_last,
-    )
-    if data.X_val is not None:
-        valid_rows = _rows_with_weight(data.sample_weight_val, "sample_weight_val")
-        given = (data.X_val, data.y_val, data.sample_weight_val)
-        tensors = _tensors(given, data.labels, place, "_val")
-    elif valid_rows is None:
-        return train, None
-    n_valid = len(tensors[0]) if valid_rows is None else len(valid_rows)
-    size = resolve_batch_size(how.predict_batch_size, n_valid, AUTO_PREDICT_BATCH_SIZE)
-    return train, ArrayBatches(*tensors, size, rows=_index(valid_rows, place.device))
+    train_loader: Any = None
+    valid_loader: Any = None
+    train_options: dict[str, Any] = field(default_factory=dict)
+    valid_options: dict[str, Any] = field(default_factory=dict)
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int, auto: int) -> int:
@@ -122,35 +61,3 @@ def resolve_batch_size(batch_size: int | str, n_rows: int, auto: int) -> int:
     if batch_size == "auto":
         return max(1, min(auto, n_rows))
     return n_rows if batch_size == -1 else int(batch_size)
-
-
-def _tensors(
-    data: Sequence[Any], labels: bool, place: Placement, suffix: str
-) -> tuple[Any, Any, Any]:
-    X, y, sample_weight = data
-    X = to_tensor(X, place.input_dtype, place.device, f"X{suffix}")
-    y = to_tensor(y, torch.int64 if labels else place.dtype, place.device, f"y{suffix}")
-    if sample_weight is None:
-        return X, y, None
-    name = f"sample_weight{suffix}"
-    weight = to_tensor(sample_weight, place.dtype, place.device, name)
-    positive = weight[to_tensor(sample_weight > 0, None, place.device)]
-    if (positive < torch.finfo(place.dtype).tiny).any() or not torch.isfinite(weight.sum()):
-        raise ParameterError(
-            f"The values of {name}, up to {sample_weight.max():g}, are too small or too large for "
-            f"{place.dtype}. Scale them, for example to a mean of 1."
-        )
-    return X, y, weight
-
-
-def _rows_with_weight(sample_weight: np.ndarray | None, name: str) -> np.ndarray | None:
-    if sample_weight is None or sample_weight.all():
-        return None
-    rows = np.flatnonzero(sample_weight)
-    if not len(rows):
-        raise ParameterError(f"All values of {name} are 0. At least one must be positive.")
-    return rows
-
-
-def _index(rows: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
-    return None if rows is None else torch.from_numpy(rows).to(device)

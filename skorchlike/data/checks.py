@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array, csr_array, issparse
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_n_features,
     _check_sample_weight,
-    check_consistent_length,
+    _get_feature_names,
+    check_array,
     validate_data,
 )
 from torch import Tensor
 
+from skorchlike.data.frames import as_frame, is_frame
+from skorchlike.data.rows import in_chunks
 from skorchlike.exceptions import ParameterError
+from skorchlike.nested import arrays_of, is_nested, n_rows_of
+
+KINDS = (
+    "an array, a tensor, a DataFrame, a sparse matrix, a dict or tuple of arrays, or a torch "
+    "Dataset or DataLoader"
+)
 
 
 def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str = "X") -> Any:
-    """Return inputs as an ndarray or tensor of numbers, at least two-dimensional.
+    """Return inputs as the data layer takes them.
 
     Parameters
     ----------
     estimator : estimator
         Remembers (``reset=True``) or is asked for the number and names of the features.
-    X : array-like or torch.Tensor of shape (n, n_features) or (n, ...)
-        The inputs; more than two dimensions for a module of one's own only.
+    X : array-like, tensor, frame, sparse matrix, or dict or tuple of arrays
+        The inputs, of shape (n_samples, n_features); arrays and tensors of more than two
+        dimensions for a module of one's own only.
     own_module : bool
         Whether the module is one's own: then any number of dimensions and integers are
-        kept.
+        kept, and no number may be missing.
     reset : bool
         Whether this is a new fit.
     name : str
@@ -37,28 +49,93 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
 
     Returns
     -------
-    ndarray or torch.Tensor
+    ndarray, torch.Tensor, csr_array, frame, or dict or tuple of arrays
         The checked inputs.
     """
     if X is None:
-        raise ValueError(f"{name} must be an array, a tensor or a numeric DataFrame. Got None.")
-    if isinstance(X, Tensor):
+        raise ValueError(f"{name} must be {KINDS}. Got None.")
+    if isinstance(X, Tensor) and X.layout is torch.strided:
         return _check_tensor(estimator, X, own_module=own_module, reset=reset, name=name)
-    if isinstance(X, (torch.utils.data.Dataset, torch.utils.data.DataLoader)):
+    if is_frame(X):
+        return _check_frame(estimator, X, reset=reset, name=name)
+    if (isinstance(X, Mapping) and not issparse(X)) or _is_tuple_of_arrays(X):
+        return _check_nested(estimator, X, reset=reset, name=name)
+    if isinstance(X, Tensor):
+        X = sparse_tensor(X, name)
+    return _check_array(estimator, X, own_module=own_module, reset=reset, name=name)
+
+
+def n_inputs(X: Any) -> int:
+    """Return the number of rows of checked inputs."""
+    return len(X) if is_frame(X) else n_rows_of(X)
+
+
+def check_alike(X: Any, X_val: Any) -> None:
+    """Refuse validation inputs of another structure or shape than the training inputs."""
+    if is_frame(X) or is_frame(X_val):
+        return  # compared column by column when they are encoded
+    shapes = {part: tuple(array.shape[1:]) for part, array in arrays_of(X, "")}
+    given = {part: tuple(array.shape[1:]) for part, array in arrays_of(X_val, "")}
+    if shapes.keys() != given.keys():
         raise ParameterError(
-            f"{name} must be an array, a tensor or a numeric DataFrame. Got a "
-            f"{type(X).__name__}, which is not supported yet: pass its arrays as X and y."
+            f"X_val must have the structure of X. X is {_told(X)}, X_val is {_told(X_val)}."
         )
+    for part, shape in shapes.items():
+        if given[part] != shape:
+            raise ParameterError(
+                f"X_val{part} must have rows of shape {shape}, as X has. Got {given[part]}."
+            )
+
+
+def _told(X: Any) -> str:
+    if isinstance(X, dict):
+        return f"a dict of {', '.join(X)}"
+    return f"a tuple of {len(X)}" if isinstance(X, tuple) else "one array"
+
+
+def _is_tuple_of_arrays(X: Any) -> bool:
+    return isinstance(X, tuple) and bool(X) and all(isinstance(x, (np.ndarray, Tensor)) for x in X)
+
+
+def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str) -> Any:
     dtype = "numeric" if own_module else [np.float64, np.float32]
+    given = X
     try:
-        X = validate_data(estimator, X, reset=reset, dtype=dtype, order="C", allow_nd=own_module)
+        X = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=dtype,
+            accept_sparse="csr",
+            allow_nd=own_module,
+            ensure_all_finite=True if own_module or issparse(X) else "allow-nan",
+        )
     except ValueError as error:
         if name == "X":
             raise
         raise ParameterError(f"{name}: {error}") from error
     if X.dtype == np.longdouble:  # torch has no longer floats
         return X.astype(np.float64)
+    if issparse(X):
+        return csr_array(X)
+    if isinstance(given, np.memmap) and np.shares_memory(given, X):
+        return given  # told apart from arrays in memory by its class
     return X.astype(X.dtype.newbyteorder("="), copy=False)
+
+
+def sparse_tensor(X: Tensor, name: str) -> csr_array:
+    """Return a sparse tensor as a sparse matrix, which has fast access to rows."""
+    if X.layout not in (torch.sparse_csr, torch.sparse_coo) or X.ndim != 2:
+        raise ParameterError(
+            f"{name} is a sparse tensor of layout {X.layout} and shape {tuple(X.shape)}. Give one "
+            "of two dimensions in CSR or COO layout, or X.to_dense()."
+        )
+    X, shape = X.detach().cpu(), tuple(X.shape)
+    if X.layout is torch.sparse_csr:
+        parts = (X.values().numpy(), X.col_indices().numpy(), X.crow_indices().numpy())
+        return csr_array(parts, shape=shape)
+    X = X.coalesce()
+    return coo_array((X.values().numpy(), tuple(X.indices().numpy())), shape=shape).tocsr()
 
 
 def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, name: str) -> Tensor:
@@ -69,17 +146,13 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
             "data (X.reshape(-1, 1) for one feature, X.reshape(len(X), -1) for images), or pass a "
             "module of your own, which takes any."
         )
-    if X.layout is not torch.strided:
-        raise ValueError(f"{name} is a sparse tensor, which is not supported: use X.to_dense().")
-    if 0 in X.shape:
-        raise ValueError(
-            f"{name} has 0 sample(s) or 0 feature(s) (shape={tuple(X.shape)}) while a minimum "
-            "of 1 is required."
-        )
+    _check_sizes(X, name)
     if X.is_complex():
         raise ValueError(f"Complex data not supported. {name} is a tensor of {X.dtype}.")
-    if X.is_floating_point() and not torch.isfinite(X).all():
-        raise ValueError(f"{name} contains NaN or infinity. Impute or drop such rows first.")
+    if X.is_floating_point():
+        bad = torch.isfinite if own_module else _no_infinity
+        if not all(bad(part).all() for part in in_chunks(X)):
+            raise ValueError(_not_finite(name, own_module))
     _check_feature_names(estimator, X, reset=reset)
     _check_n_features(estimator, X, reset=reset)
     if not own_module and X.dtype not in (torch.float32, torch.float64):
@@ -87,12 +160,99 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
     return X
 
 
-def check_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> np.ndarray | None:
+def _no_infinity(X: Tensor) -> Tensor:
+    return ~X.isinf()
+
+
+def _not_finite(name: str, own_module: bool) -> str:
+    if own_module:
+        return f"{name} contains NaN or infinity. Impute or drop such rows first."
+    return f"{name} contains infinity. Replace it by a number, or by NaN for a missing one."
+
+
+def _check_sizes(X: Any, name: str) -> None:
+    if 0 in X.shape:
+        raise ValueError(
+            f"{name} has 0 sample(s) or 0 feature(s) (shape={tuple(X.shape)}) while a minimum "
+            "of 1 is required."
+        )
+
+
+def _check_frame(estimator: Any, X: Any, *, reset: bool, name: str) -> Any:
+    """Remember the columns; what they hold is checked when they are encoded."""
+    given, X = X, as_frame(X, name)
+    if not len(X):
+        raise ValueError(
+            f"{name}: found array with 0 sample(s) while a minimum of 1 is required."
+        )
+    if reset:
+        names = X.columns
+        estimator.n_features_in_ = len(names)
+        if all(isinstance(column, str) for column in names):
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
+        else:
+            _get_feature_names(given)  # scikit-learn's own error for names of several types
+            vars(estimator).pop("feature_names_in_", None)
+    return X
+
+
+def _check_nested(estimator: Any, X: Any, *, reset: bool, name: str) -> Any:
+    """Check each of several arrays; a mapping becomes a dict."""
+    if isinstance(X, Mapping):
+        if not X or not all(isinstance(key, str) and key.isidentifier() for key in X):
+            raise ParameterError(
+                f"{name}, several inputs as a dict, must have names of arguments of the module's "
+                f"forward as its keys. Got {list(X)[:5]!r}."
+            )
+        checked: Any = {key: _check_part(X[key], f"{name}[{key!r}]") for key in X}
+    else:
+        checked = tuple(_check_part(part, f"{name}[{i}]") for i, part in enumerate(X))
+    lengths = {part: int(array.shape[0]) for part, array in arrays_of(checked, name)}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{part} has {n}" for part, n in lengths.items())
+        raise ParameterError(f"All arrays of {name} must have the same number of rows. {told}.")
+    if reset:
+        for attribute in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(attribute, None)
+    return checked
+
+
+def _check_part(array: Any, name: str) -> Any:
+    if is_frame(array) or isinstance(array, Mapping) or is_nested(array):
+        raise ParameterError(
+            f"{name} must be an array or a tensor. Got a {type(array).__name__}: give several "
+            "inputs as one flat dict or tuple of arrays; a frame goes alone, as X itself."
+        )
+    if isinstance(array, Tensor) and array.layout is torch.strided:
+        if not array.ndim:
+            raise ParameterError(f"{name} must have rows. Got a tensor of shape ().")
+        _check_sizes(array, name)
+        if array.is_floating_point() and not all(
+            torch.isfinite(part).all() for part in in_chunks(array)
+        ):
+            raise ValueError(_not_finite(name, True))
+        return array
+    if isinstance(array, Tensor):
+        return sparse_tensor(array, name)
+    try:
+        checked = check_array(
+            array, accept_sparse="csr", ensure_2d=False, allow_nd=True, input_name=name
+        )
+    except (ValueError, TypeError) as error:
+        raise ParameterError(f"{name}: {error}") from error
+    if issparse(checked):
+        return csr_array(checked)
+    if isinstance(array, np.memmap) and np.shares_memory(array, checked):
+        return array
+    return checked
+
+
+def check_weight(sample_weight: Any, n_rows: int, name: str = "sample_weight") -> np.ndarray | None:
     """Return weights as an ndarray of shape (n,), finite and not negative; None as None."""
     if sample_weight is None:
         return None
     sample_weight = as_numpy(sample_weight)
-    stand_in = np.empty((len(X), 1))  # tells the number of rows only
+    stand_in = np.empty((n_rows, 1))  # tells the number of rows only
     try:
         return _check_sample_weight(
             sample_weight, stand_in, dtype=np.float64, ensure_non_negative=True
@@ -109,9 +269,10 @@ def as_numpy(y: Any) -> Any:
     return (y.float() if y.dtype is torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
 
 
-def check_lengths(X: Any, y: Any, names: str) -> None:
+def check_lengths(n_rows: int, n_targets: int, names: str) -> None:
     """Refuse inputs and targets of different lengths."""
-    try:
-        check_consistent_length(X, y)
-    except ValueError as error:
-        raise ParameterError(f"{names} must have the same number of rows. {error}") from None
+    if n_rows != n_targets:
+        raise ParameterError(
+            f"{names} must have the same number of rows. Found input variables with inconsistent "
+            f"numbers of samples: [{n_rows}, {n_targets}]"
+        )

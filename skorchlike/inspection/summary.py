@@ -16,7 +16,7 @@ from skorchlike.data.batches import (
 )
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
-from skorchlike.fitting import build_callbacks, build_parts
+from skorchlike.fitting import build_callbacks, build_parts, learn_inputs_of, make_feed
 from skorchlike.modules.layers import LayerRecorder, LayerTable
 from skorchlike.params.placing import check_device
 from skorchlike.training.calls import uses_stage
@@ -120,7 +120,9 @@ def _built(estimator: Any, X: Any, y: Any) -> Any:
     data = net._check_data({**dict.fromkeys(names), "X": X, "y": y}, reset=True, classes=None)
     device = check_device(net.device)
     with private_rng(draw_seed(net.random_state), device):
-        parts = build_parts(net, data, device, None)
+        feed = make_feed(net, data, 0)
+        inputs = learn_inputs_of(net, feed, None)
+        parts = build_parts(net, inputs, feed, device, None)
     callbacks = build_callbacks(net.callbacks, net._said_to("callbacks"))
     net.set_params(
         callbacks={n: cb for n, cb in callbacks.items() if not uses_stage(cb, "state_dict")}
@@ -131,7 +133,8 @@ def _built(estimator: Any, X: Any, y: Any) -> Any:
         history_=[],
         n_epochs_=0,
         device_=device,
-        input_dtype_=parts.place.input_dtype,
+        place_=parts.place,
+        inputs_=inputs,
         continuation_={"callbacks": {}, "classes": {}},
     )
     return net

@@ -34,10 +34,10 @@ class TrainedModel:
         callback wrote.
     seed_ : int
         What all randomness of the fit came from.
-    device_ : torch.device
-        Where the module is.
-    input_dtype_ : torch.dtype or None
-        What inputs are cast to.
+    place_ : Placement
+        The device and the dtypes of the module and of its inputs.
+    inputs_ : Inputs
+        What was learned of the inputs: a frame's columns, and how numbers are prepared.
     continuation_ : dict
         What a continued fit needs beside: the state of the random generators, the
         counters, the optimizer's options, the classes of the callbacks.
@@ -51,9 +51,24 @@ class TrainedModel:
     n_epochs_: int
     stop_reason_: str | None
     seed_: int
-    device_: torch.device
-    input_dtype_: torch.dtype | None
+    place_: Any
+    inputs_: Any
     continuation_: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device_(self) -> torch.device:
+        """Where the module is."""
+        return self.place_.device
+
+    @property
+    def input_dtype_(self) -> torch.dtype | None:
+        """What inputs are cast to."""
+        return self.place_.input_dtype
+
+    @property
+    def preparation_(self) -> torch.nn.Module | None:
+        """What is done to the numbers of a batch before the module gets them, or None."""
+        return self.inputs_.preparation
 
     def __repr__(self) -> str:
         """Return the class of the module, the epochs and the callbacks with a state."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from skorchlike.criteria import CRITERIA
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.modules import MODULES
 from skorchlike.params.calling import call, check_options, name_of, parameters_of, short
@@ -22,12 +23,13 @@ from skorchlike.params.routing import snake_case
 
 @functools.cache
 def _criteria() -> dict[str, type[nn.Module]]:
-    """Names of torch's criteria: ``"cross_entropy"``, ``"mse"``, ``"bce_with_logits"``."""
-    return {
+    """Names of torch's criteria (``"cross_entropy"``, ``"mse"``), and our own before them."""
+    of_torch = {
         snake_case(name).removesuffix("_loss"): cls
         for name, cls in vars(nn).items()
         if isinstance(cls, type) and name.endswith("Loss")
     }
+    return {**of_torch, **CRITERIA}
 
 
 @functools.cache

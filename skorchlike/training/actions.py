@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
+
+
+def call_module(module: Any, X: Any) -> Any:
+    """Call a module with one input, or with several by name or in their order.
+
+    Raises
+    ------
+    ParameterError
+        If its ``forward`` takes other arguments.
+    """
+    if not isinstance(X, (dict, tuple)):
+        return module(X)
+    named, given = (X, ()) if isinstance(X, dict) else ({}, X)
+    try:
+        return module(*given, **named)
+    except TypeError as error:
+        if _takes(module.forward, given, named):
+            raise
+        came = f"by the names {', '.join(named)}" if named else f"{len(given)} in a row"
+        raise ParameterError(
+            f"The `module` {type(module).__name__} is called with the inputs {came}, and takes "
+            f"forward{inspect.signature(module.forward)}. Name its arguments so, or replace the "
+            "action by a do_predict(self, ctx). (A frame with columns that are no numbers comes "
+            "as `numeric` and `categorical`.)"
+        ) from error
+
+
+def _takes(function: Any, given: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(*given, **named)
+    except TypeError:
+        return False
+    return True
 
 
 class DefaultActions:
@@ -19,8 +55,13 @@ class DefaultActions:
     """
 
     def do_predict(self, ctx: Context) -> None:
-        """Assign ``ctx.y_pred``, the module's output for ``ctx.X``."""
-        ctx.y_pred = ctx.module(ctx.X)
+        """Assign ``ctx.y_pred``, the module's output for ``ctx.X``.
+
+        Of several inputs a dict is passed by name, a tuple in its order.
+        """
+        X = ctx.X
+        # a plain tensor, the most frequent, at the price of one look at its class
+        ctx.y_pred = ctx.module(X) if type(X) is Tensor else call_module(ctx.module, X)
 
     def do_get_loss(self, ctx: Context) -> None:
         """Assign ``ctx.loss``, the criterion of ``ctx.y_pred`` and ``ctx.y``.

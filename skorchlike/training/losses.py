@@ -10,33 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from skorchlike.exceptions import ParameterError
-
-INDICATOR_CRITERIA = (nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
-"""Criteria that want one number an output (0 or 1) instead of a label a row."""
-
-
-LABEL_CRITERIA = (
-    nn.CrossEntropyLoss,
-    nn.MultiLabelMarginLoss,
-    nn.MultiMarginLoss,
-    nn.NLLLoss,
+from skorchlike.training.matching import (
+    INDICATOR_CRITERIA,
+    LABELS,
+    NUMBERS,
+    is_of_torch,
+    matcher,
+    repeat_rows,
 )
-"""Criteria of labels: numbers would be taken for labels or probabilities."""
 
-
-ELEMENTWISE_CRITERIA = (
-    nn.BCELoss,
-    nn.GaussianNLLLoss,
-    nn.HingeEmbeddingLoss,
-    nn.HuberLoss,
-    nn.KLDivLoss,
-    nn.L1Loss,
-    nn.MSELoss,
-    nn.PoissonNLLLoss,
-    nn.SmoothL1Loss,
-    nn.SoftMarginLoss,
-)
-"""Criteria of numbers: labels would only broadcast against their outputs."""
+__all__ = ["INDICATOR_CRITERIA", "LossFunction", "RunningLoss", "to_floats"]
 
 
 class LossFunction:
@@ -47,44 +30,56 @@ class LossFunction:
     criterion : torch.nn.Module
         Called as built when there are no weights.
     n_classes : int or None
-        Number of classes, or None when the targets are numbers (regression).
+        Number of classes, or of labels a row may have; None when the targets are numbers.
+    kind : {"numbers", "labels", "multi-label", "soft labels"} or None
+        What the target holds; None is numbers without `n_classes`, else a label a row.
+    class_weight : Tensor of shape (n_classes,) or None
+        A weight for each class; a row's multiplies its sample weight.
+
+    Attributes
+    ----------
+    n_members : int or None
+        How many predictions a module makes for each row, in a dimension of their own in
+        training: outputs of shape (n, n_members, n_outputs). The loss is the mean over them.
     """
 
-    def __init__(self, criterion: nn.Module, n_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        criterion: nn.Module,
+        n_classes: int | None = None,
+        *,
+        kind: str | None = None,
+        class_weight: Tensor | None = None,
+    ) -> None:
         self.criterion = criterion
         self.n_classes = n_classes
+        self.class_weight = class_weight
+        self.n_members: int | None = None
         self.unreduced: nn.Module | None = None
-        if n_classes is None and isinstance(criterion, LABEL_CRITERIA):
-            raise ParameterError(
-                f"The `criterion` {type(criterion).__name__} is for labels, and the target of a "
-                "regressor has numbers. Use 'mse', 'huber' or 'l1', or NeuralNetClassifier."
-            )
-        if n_classes is None:
-            self.match = self._match_values
-        elif isinstance(criterion, ELEMENTWISE_CRITERIA):
-            raise ParameterError(
-                f"The `criterion` {type(criterion).__name__} compares numbers, and the target has "
-                "labels: they would only broadcast. Use 'cross_entropy', or 'bce_with_logits' for "
-                "one number a class."
-            )
-        elif isinstance(criterion, INDICATOR_CRITERIA):
-            self.match = self._match_indicators
-        else:
-            self.match = self._match_labels
-        self._n_outputs_checked = False
+        kind = kind or (NUMBERS if n_classes is None else LABELS)
+        self.match = matcher(criterion, kind, n_classes)
+        self._class_weight: Tensor | None = None  # where the outputs are, in their dtype
 
-    def __call__(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
+    def __call__(self, y_pred: Any, y: Tensor, sample_weight: Tensor | None) -> Tensor:
         """Return the loss, a tensor of shape ()."""
+        if self.class_weight is not None and self._class_weight is None:
+            self._place_class_weight(y_pred)
+        weight = self._row_weight(y, sample_weight)
         if not isinstance(y_pred, Tensor):
-            raise ParameterError(
-                f"The module returned a {type(y_pred).__name__}; the default loss needs one "
-                "tensor. Let the module return one, or replace the action by a "
-                "do_get_loss(self, ctx) in a callback or a subclass of the estimator."
-            )
-        target = self.match(y_pred, y)
-        if sample_weight is None:
-            return self.criterion(y_pred, target)
-        return self._weighted(y_pred, target, sample_weight)
+            self._check_structure(y_pred)
+            return self._loss(y_pred, y, weight)
+        if self.n_members is None or y_pred.ndim != 3:
+            return self._loss(y_pred, self.match(y_pred, y), weight)
+        n_members = y_pred.shape[1]
+        y, y_pred = repeat_rows(y, n_members), y_pred.flatten(0, 1)
+        weight = None if weight is None else repeat_rows(weight, n_members)
+        loss = self._loss(y_pred, self.match(y_pred, y), weight)
+        return loss / n_members if self.adds_up else loss
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the loss of a batch is a sum over its rows, not their mean."""
+        return getattr(self.criterion, "reduction", "mean") == "sum"
 
     def weight(self, y: Tensor, sample_weight: Tensor | None) -> float | Tensor:
         """Return what the mean loss of a batch was divided by; 1 where losses add up.
@@ -96,13 +91,13 @@ class LossFunction:
         sample_weight : Tensor or None
             Weights of its rows.
         """
-        sums = getattr(self.criterion, "reduction", "mean") == "sum"
-        return 1.0 if sums else self.total_weight(y, sample_weight)
+        return 1.0 if self.adds_up else self.total_weight(y, sample_weight)
 
     def total_weight(self, y: Tensor, sample_weight: Tensor | None) -> float | Tensor:
         """Return the number of rows, or the sum of their weights and their labels' weights."""
-        if sample_weight is not None:
-            return self._total(y, sample_weight)
+        weight = self._row_weight(y, sample_weight)
+        if weight is not None:
+            return self._total(y, weight)
         if self.counts_rows or not self._weighs_labels(y):
             return float(len(y))
         return self._total(y, torch.ones_like(y, dtype=torch.get_default_dtype()))
@@ -110,6 +105,8 @@ class LossFunction:
     @property
     def counts_rows(self) -> bool:
         """Whether, without sample weights, every row counts the same."""
+        if self.class_weight is not None:
+            return False
         criterion = self.criterion
         if not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss)):
             return True
@@ -120,89 +117,67 @@ class LossFunction:
         # a callback with a loss of its own may have made it something else
         return labels and isinstance(target, Tensor) and target.dtype == torch.int64
 
-    def _match_labels(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        if not self._n_outputs_checked:
-            self._check_n_outputs(y_pred)
-            if isinstance(self.criterion, nn.NLLLoss):
-                self._check_log_probabilities(y_pred)
-            self._n_outputs_checked = True
-        return y
-
-    def _check_n_outputs(self, y_pred: Tensor) -> None:
-        if y_pred.ndim < 2 or y_pred.shape[1] != self.n_classes:
-            hint = ""
-            if self.n_classes == 2 and y_pred.shape[1:] in ((), (1,)):
-                hint = " For one output use criterion='bce_with_logits'."
+    def _check_structure(self, y_pred: Any) -> None:
+        """Let several outputs pass to a criterion of the user's alone."""
+        if is_of_torch(self.criterion):
             raise ParameterError(
-                f"The `module` returned a tensor of shape {tuple(y_pred.shape)}, and the "
-                f"target has {self.n_classes} classes. With {type(self.criterion).__name__} "
-                f"it must return logits of shape (n, {self.n_classes}).{hint}"
+                f"The module returned a {type(y_pred).__name__}, and the criterion "
+                f"{type(self.criterion).__name__} needs one tensor. Let the module return one, "
+                "write a criterion that takes what it returns, or replace the action by a "
+                "do_get_loss(self, ctx) in a callback or a subclass of the estimator."
             )
 
-    def _check_log_probabilities(self, y_pred: Tensor) -> None:
-        """Refuse logits: their loss would fall without end, and in silence."""
-        if not (y_pred.detach().logsumexp(1).abs() < 0.1).all():
+    # ----------------------------------------------------------------- weights
+
+    def _place_class_weight(self, y_pred: Any) -> None:
+        assert self.class_weight is not None
+        like = y_pred if isinstance(y_pred, Tensor) else next(_tensors(y_pred), self.class_weight)
+        # half precision would round the weights
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self._class_weight = self.class_weight.to(like.device, dtype)
+
+    def _row_weight(self, y: Any, sample_weight: Tensor | None) -> Tensor | None:
+        """Return the rows' sample weights times the weights of their classes."""
+        if self.class_weight is None:
+            return sample_weight
+        if not isinstance(y, Tensor):
             raise ParameterError(
-                f"With the criterion {type(self.criterion).__name__} the `module` must return "
-                "log-probabilities, whose exponentials sum to 1 in each row; it returned "
-                "something else. End it in torch.nn.LogSoftmax(dim=1), or use "
-                "criterion='cross_entropy', which takes logits."
+                "class_weight needs a label for each row, and a callback has made the target a "
+                f"{type(y).__name__}. Set class_weight=None, or weigh the loss there."
             )
+        of_class = self.class_weight if self._class_weight is None else self._class_weight
+        of_class = of_class.to(y.device)
+        if not y.is_floating_point():
+            weight = of_class[y]
+        elif y.shape[1:] == of_class.shape:
+            weight = y.to(of_class.dtype) @ of_class
+        else:  # two classes, as the share of the second
+            weight = torch.lerp(of_class[0], of_class[1], y.reshape(len(y)).to(of_class.dtype))
+        return weight if sample_weight is None else weight * sample_weight
 
-    def _match_indicators(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        n = len(y)
-        if y.is_floating_point() and y.shape == y_pred.shape:
-            return y  # a callback gave one number an output already
-        single = y_pred.shape in ((n,), (n, 1)) or (n == 1 and y_pred.ndim == 0)
-        if single and (self.n_classes or 0) <= 2:
-            self._check_element_weight()
-            return y.view_as(y_pred).to(y_pred.dtype)
-        if y_pred.shape != (len(y), self.n_classes):
-            one = " or (n, 1)" if self.n_classes == 2 else ""
-            raise ParameterError(
-                f"The `module` returned a tensor of shape {tuple(y_pred.shape)}. With "
-                f"{type(self.criterion).__name__} and {self.n_classes} classes it must "
-                f"return logits of shape (n, {self.n_classes}){one}."
-            )
-        return nn.functional.one_hot(y, y_pred.size(1)).to(y_pred.dtype)
-
-    def _check_element_weight(self) -> None:
-        weight = getattr(self.criterion, "weight", None)
-        if weight is not None and weight.numel() == 2:
-            raise ParameterError(
-                f"The `weight` of {type(self.criterion).__name__} is one for each output, and the "
-                "module has one output. For weights of classes use "
-                "criterion__pos_weight=torch.tensor(w), the weight of the second class over that "
-                "of the first, or criterion='cross_entropy' with criterion__weight."
-            )
-
-    def _match_values(self, y_pred: Tensor, y: Tensor) -> Tensor:
-        if y_pred.shape == y.shape:
-            return y
-        # one column of targets may meet an output without the column, and the
-        # output of a single row may have lost all its dimensions to a squeeze()
-        if y.shape[1:] == (1,) and y_pred.ndim <= 1 and y_pred.numel() == y.numel():
-            return y.view_as(y_pred)
-        raise ParameterError(
-            f"The `module` returned a tensor of shape {tuple(y_pred.shape)}, and the target "
-            f"has shape {tuple(y.shape)}: they would only broadcast. Let the module return "
-            f"shape {tuple(y.shape)}, or replace the action by a do_get_loss(self, ctx)."
-        )
-
-    def _weighted(self, y_pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def _loss(self, y_pred: Any, target: Tensor, weight: Tensor | None) -> Tensor:
+        if weight is None:
+            return self.criterion(y_pred, target)
         if self.unreduced is None:
             self.unreduced = _without_reduction(self.criterion)
         losses = self.unreduced(y_pred, target)
         if losses.ndim == 0 or len(losses) != len(weight):
             raise ParameterError(
-                f"sample_weight needs a loss for each row. {type(self.criterion).__name__} "
-                f"with reduction='none' returned shape {tuple(losses.shape)} for "
-                f"{len(weight)} rows. Use a criterion that honours `reduction`."
+                f"sample_weight and class_weight need a loss for each row. "
+                f"{type(self.criterion).__name__} with reduction='none' returned shape "
+                f"{tuple(losses.shape)} for {len(weight)} rows. Use a criterion that honours "
+                "`reduction`."
             )
-        if getattr(self.criterion, "reduction", "mean") == "sum":
-            return (losses.flatten(1).sum(1) if losses.ndim > 1 else losses).mul(weight).sum()
-        rows = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-        return (rows * weight).sum() / self._total(target, weight)
+        reduction = getattr(self.criterion, "reduction", "mean")
+        by_row = torch.sum if reduction in ("sum", "batchmean") else torch.mean
+        rows = by_row(losses.flatten(1), 1) if losses.ndim > 1 else losses
+        if reduction == "sum":
+            return (rows * weight).sum()
+        total = self._total(target, weight)
+        if self.class_weight is not None:
+            # a batch of classes of weight 0 alone says nothing, and 0/0 would be NaN
+            total = total.clamp_min(torch.finfo(total.dtype).tiny)
+        return (rows * weight).sum() / total
 
     def _total(self, target: Tensor, weight: Tensor) -> Tensor:
         """Return Σw; where torch's own mean leaves out or weights classes, so does this.
@@ -217,13 +192,22 @@ class LossFunction:
         return weight.sum()
 
 
+def _tensors(outputs: Any) -> Any:
+    """Yield the tensors of nested outputs."""
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, (tuple, list, dict)):
+        for part in outputs.values() if isinstance(outputs, dict) else outputs:
+            yield from _tensors(part)
+
+
 def _without_reduction(criterion: nn.Module) -> nn.Module:
     """Return the criterion with ``reduction="none"``, sharing its tensors."""
     if not hasattr(criterion, "reduction"):
         raise ParameterError(
             f"The criterion {type(criterion).__name__} has no attribute `reduction`, so it "
-            "cannot give a loss for each row, which sample_weight needs. Give it one "
-            "('none' must return one loss a row), or fit without sample_weight."
+            "cannot give a loss for each row, which sample_weight and class_weight need. Give it "
+            "one ('none' must return one loss a row), or fit without weights."
         )
     unreduced: Any = copy.copy(criterion)
     unreduced.reduction = "none"
@@ -231,11 +215,20 @@ def _without_reduction(criterion: nn.Module) -> nn.Module:
 
 
 class RunningLoss:
-    """The weighted mean of the batches' losses, with few fetches from the device."""
+    """The weighted mean of the batches' losses, with few fetches from the device.
+
+    Parameters
+    ----------
+    adds_up : bool, default=False
+        Whether the losses are sums over the rows of a batch (``reduction="sum"``): then
+        they are added up as they are, and the mean is that over the rows, whatever the
+        batch size.
+    """
 
     LIMIT = 4096  # losses kept on the device between fetches: a bound on memory
 
-    def __init__(self) -> None:
+    def __init__(self, adds_up: bool = False) -> None:
+        self.adds_up = adds_up
         self.reset()
 
     def reset(self) -> None:
@@ -253,9 +246,13 @@ class RunningLoss:
 
     def _fetch(self) -> None:
         weights = to_floats(self.weights)
-        pairs = zip(to_floats(self.losses), weights, strict=True)
-        # where all labels are ignored the weight is 0 and torch's mean NaN
-        self.total += sum(loss * weight for loss, weight in pairs if weight)
+        losses = to_floats(self.losses)
+        if self.adds_up:
+            self.total += sum(losses)
+        else:
+            # where all labels are ignored the weight is 0 and torch's mean NaN
+            pairs = zip(losses, weights, strict=True)
+            self.total += sum(loss * weight for loss, weight in pairs if weight)
         self.weight += sum(weights)
         self.losses, self.weights = [], []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -29,22 +29,35 @@ class Score(Protocol):
 
 def main_output(y_pred: Any) -> Any:
     """Return the first of several outputs: the one that predictions are made of."""
-    return y_pred[0] if isinstance(y_pred, (tuple, list)) else y_pred
+    if isinstance(y_pred, Mapping):
+        return next(iter(y_pred.values()), None)
+    return y_pred[0] if isinstance(y_pred, (tuple, list)) and y_pred else y_pred
+
+
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
 
 
 class Accuracy:
-    """Share of rows (or of weight) whose label is predicted.
+    """Share of rows (or of weight) whose label is predicted; of several labels, all of them.
 
     Parameters
     ----------
     decide : callable
-        Module output → label index, a tensor of shape (n,).
+        Module output → label index, a tensor of shape (n,), or a 0 or 1 for each label, of
+        shape (n, n_labels).
+    label_of : callable, optional
+        Target → what `decide` must return for a row to be right.
     """
 
     name = "accuracy"
 
-    def __init__(self, decide: Callable[[Tensor], Tensor]) -> None:
-        self.decide = decide
+    def __init__(
+        self,
+        decide: Callable[[Tensor], Tensor],
+        label_of: Callable[[Tensor], Tensor] = _as_it_is,
+    ) -> None:
+        self.decide, self.label_of = decide, label_of
         self.reset()
 
     def reset(self) -> None:
@@ -59,7 +72,9 @@ class Accuracy:
 
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch."""
-        right = self.decide(main_output(y_pred)) == y
+        right = self.decide(main_output(y_pred)) == self.label_of(y)
+        if right.ndim > 1:
+            right = right.flatten(1).all(1)
         if sample_weight is None:
             self.sums.append(right.sum(dtype=torch.float64))
             self.n_rows += len(y)
@@ -75,11 +90,22 @@ class Accuracy:
 
 
 class R2:
-    """Coefficient of determination, averaged over outputs as scikit-learn's r2_score."""
+    """Coefficient of determination, averaged over outputs as scikit-learn's r2_score.
+
+    Parameters
+    ----------
+    predict : callable, optional
+        Module output → prediction, one number a target.
+    per_target : int, default=1
+        Outputs of the module for each target.
+    """
 
     name = "r2"
 
-    def __init__(self) -> None:
+    def __init__(
+        self, predict: Callable[[Tensor], Tensor] = _as_it_is, per_target: int = 1
+    ) -> None:
+        self.predict, self.per_target = predict, per_target
         self.reset()
 
     def reset(self) -> None:
@@ -89,14 +115,14 @@ class R2:
         self.n_rows = 0
 
     def suits(self, y_pred: Any, y: Any) -> bool:
-        """Whether there is one output a target."""
+        """Whether there are as many outputs a target as predictions are made of."""
         output = main_output(y_pred)
-        return isinstance(output, Tensor) and output.numel() == y.numel()
+        return isinstance(output, Tensor) and output.numel() == y.numel() * self.per_target
 
     def update(self, y_pred: Tensor, y: Tensor, sample_weight: Tensor | None) -> None:
         """Add a batch; sums in float64, from a row of the data as origin."""
         y = y.double()
-        error = y - main_output(y_pred).reshape(y.shape).double()
+        error = y - self.predict(main_output(y_pred)).reshape(y.shape).double()
         if self.origin is None:
             self.origin = y[:1]
         y = y - self.origin

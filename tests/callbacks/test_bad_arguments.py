@@ -138,6 +138,13 @@ BAD = {
         ({"delay": -1}, "delay"),
         ({"min_interval": NAN}, "min_interval"),
     ],
+    "param_scheduler": [
+        ({"param": 3}, "param"),
+        ({"param": "momentum"}, "param"),
+        ({"param": "*.rate"}, "param"),
+        ({"shape": "cosin"}, "shape"),
+        ({"unit": "step"}, "unit"),
+    ],
     "single_batch": [
         ({"n_batches": 0}, "n_batches"),
         ({"n_batches": 1.5}, "n_batches"),

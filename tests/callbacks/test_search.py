@@ -20,6 +20,7 @@ GRIDS = {
     "mixed_precision": {"dtype": ["bfloat16", "float16"]},
     "mixup": {"alpha": [0.2, 1.0]},
     "nan_guard": {"every": [1, 2]},
+    "param_scheduler": {"param": ["lr", "weight_decay"], "shape": ["linear"], "unit": ["epoch"]},
     "single_batch": {"n_batches": [1, 2]},
     "swa": {"start": [1, 2]},
     "unfreeze": {"unit": ["epoch", "batch"]},

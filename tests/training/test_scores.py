@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, r2_score
 
-from skorchlike.training.scores import R2, Accuracy
+from skorchlike.training.scores import R2, Accuracy, main_output
 
 
 def in_batches(score, y_pred, y, weight, size):
@@ -87,3 +87,39 @@ def test_r2_of_float32_sums_in_float64():
     y_pred = y + torch.from_numpy(rng.normal(size=(5000, 1)).astype(np.float32))
     expected = r2_score(y.double(), y_pred.double())
     assert in_batches(R2(), y_pred, y, None, 64) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accuracy_of_several_labels_counts_rows_that_are_right_in_all(weighted):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(50, 3)))
+    y = torch.from_numpy(rng.integers(0, 2, (50, 3)))
+    y[:20] = (logits[:20] > 0).long()
+    weight = weights(rng, 50, weighted)
+    got = in_batches(Accuracy(lambda out: (out > 0).long()), logits, y.double(), weight, 7)
+    expected = accuracy_score(y, logits > 0, sample_weight=as_numpy(weight))
+    assert got == pytest.approx(expected, rel=1e-12)
+
+
+def test_accuracy_may_read_the_label_off_the_target():
+    rng = np.random.default_rng(0)
+    logits, y = (torch.from_numpy(rng.normal(size=(50, 3))) for _ in range(2))
+    score = Accuracy(lambda out: out.argmax(1), lambda target: target.argmax(1))
+    expected = accuracy_score(y.argmax(1), logits.argmax(1))
+    assert in_batches(score, logits, y, None, 7) == pytest.approx(expected, rel=1e-12)
+
+
+def test_r2_may_be_of_predictions_made_of_several_outputs():
+    rng = np.random.default_rng(0)
+    outputs, y = torch.from_numpy(rng.normal(size=(50, 4))), torch.from_numpy(rng.random((50, 2)))
+    score = R2(lambda out: out.reshape(-1, 2, 2).mean(2), per_target=2)
+    assert score.suits(outputs, y)
+    assert not score.suits(outputs[:, :2], y)
+    expected = r2_score(y, outputs.reshape(-1, 2, 2).mean(2))
+    assert in_batches(score, outputs, y, None, 7) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_main_output_of_several_is_the_first():
+    first, second = torch.zeros(2), torch.ones(2)
+    for outputs in (first, (first, second), [first, second], {"a": first, "b": second}):
+        assert main_output(outputs) is first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import (
     update_bn,
 )
+
+from skorchlike.nested import concatenate, n_rows_of, take
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -21,7 +23,7 @@ class _Measured(nn.ModuleList):
 
     ctx: Context
 
-    def forward(self, X: Tensor) -> None:
+    def forward(self, X: Any) -> None:
         """Predict as the estimator's predict would."""
         ctx, provider = self.ctx, self.ctx.estimator
         ctx.X = X
@@ -59,17 +61,19 @@ def _count(layer: _BatchNorm) -> Tensor | None:
     return None if count is None else count.clone()
 
 
-def _representative_batches(ctx: Context) -> Iterator[Tensor]:
+def _representative_batches(ctx: Context) -> Iterator[list[Any]]:
     """Yield the training inputs shuffled, in batches of nearly one size.
 
     Batches of one class, as sorted data have them, would make every variance too small, and
     a short last batch would count as much as the others.
     """
     batches = list(ctx.train_inputs())
-    inputs = torch.cat(batches)
-    n_batches = max(1, len(inputs) // len(batches[0]))
+    inputs = concatenate(batches)
+    n_rows = n_rows_of(inputs)
+    n_batches = max(1, n_rows // n_rows_of(batches[0]))
     del batches
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randperm(len(inputs), generator=generator).to(ctx.device)
+    rows = torch.randperm(n_rows, generator=generator).to(ctx.device)
     for part in rows.tensor_split(n_batches):
-        yield inputs[part]
+        # update_bn calls with the first of several, in a list
+        yield [take(inputs, part)]

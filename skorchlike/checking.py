@@ -1,0 +1,122 @@
+"""All data of a fit, checked before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from skorchlike.data.batches import AUTO_BATCH_SIZE, FitData
+from skorchlike.data.checks import check_alike, check_lengths, check_weight, check_X, n_inputs
+from skorchlike.data.loading import is_loader
+from skorchlike.data.peeking import collect_targets, first_batch, tensors_of
+from skorchlike.exceptions import ParameterError
+from skorchlike.params.components import follows_input_dtype
+
+
+def check_fit_data(
+    estimator: Any, data: Mapping[str, Any], *, reset: bool, classes: Any
+) -> FitData:
+    """Check all data of a fit, and learn what the target is like.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralNet
+        Learns the number of features and what the target is like.
+    data : mapping
+        X, y, sample_weight, X_val, y_val, sample_weight_val as `fit` was given them.
+    reset : bool
+        Whether this is a new fit.
+    classes : array-like or None
+        All labels, where they were said.
+
+    Returns
+    -------
+    FitData
+        The checked data.
+    """
+    own = estimator.module is not None and not follows_input_dtype(estimator.module)
+    given = _unpacked(data, "")
+    given.update(_unpacked(data, "_val"))
+    if is_loader(given["X"]):
+        checked = _check_loader(estimator, given["X"], own=own, reset=reset, classes=classes)
+    else:
+        checked = _check_arrays(estimator, given, own=own, reset=reset, classes=classes)
+    _check_validation(estimator, given, checked, own=own)
+    return checked
+
+
+def _unpacked(data: Mapping[str, Any], suffix: str) -> dict[str, Any]:
+    """Return X, y and sample_weight, taken out of a dataset of tensors if that is X."""
+    names = [f"{name}{suffix}" for name in ("X", "y", "sample_weight")]
+    X, y, weight = (data[name] for name in names)
+    if is_loader(X):
+        if y is not None or weight is not None:
+            name = names[1] if y is not None else names[2]
+            raise ParameterError(
+                f"{names[0]} is a {type(X).__name__}, which holds the targets and weights itself, "
+                f"as (X, y) or (X, y, sample_weight). Leave out {name}."
+            )
+        tensors = tensors_of(X)
+        if tensors is not None and len(tensors) > 1:
+            X, y, weight = (*tensors, None)[:3]
+    return dict(zip(names, (X, y, weight), strict=True))
+
+
+def _check_arrays(
+    estimator: Any, given: Mapping[str, Any], *, own: bool, reset: bool, classes: Any
+) -> FitData:
+    X, y = given["X"], given["y"]
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
+            "y is None."
+        )
+    X = check_X(estimator, X, own_module=own, reset=reset)
+    y = estimator._encode_target(y, "y", learn=reset, classes=classes)
+    n_rows = n_inputs(X)
+    check_lengths(n_rows, len(y), "X and y")
+    weight = check_weight(given["sample_weight"], n_rows)
+    return FitData(X, y, weight, labels=np.issubdtype(y.dtype, np.integer))
+
+
+def _check_loader(estimator: Any, X: Any, *, own: bool, reset: bool, classes: Any) -> FitData:
+    """Read the first batch, and all labels where they are to be learned."""
+    said = {
+        "options": estimator._said_to("train_loader"),
+        "make_loader": estimator.train_loader or DataLoader,
+    }
+    shown, y, _ = first_batch(X, 2, **said)
+    check_X(estimator, shown, own_module=own, reset=reset)
+    looks = reset and classes is None and estimator._learns_labels()
+    if looks:
+        y = collect_targets(X, AUTO_BATCH_SIZE, **said)
+    y = estimator._encode_target(y, "y", learn=reset, classes=classes)
+    labels = np.issubdtype(y.dtype, np.integer)
+    return FitData(X, y if looks else None, None, labels=labels, first_inputs=shown)
+
+
+def _check_validation(
+    estimator: Any, given: Mapping[str, Any], checked: FitData, *, own: bool
+) -> None:
+    X_val, y_val = given["X_val"], given["y_val"]
+    weight = given["sample_weight_val"]
+    if is_loader(X_val):
+        checked.X_val = X_val
+        return
+    if (X_val is None) != (y_val is None):
+        missing = "y_val" if y_val is None else "X_val"
+        raise ParameterError(f"X_val and y_val go together. Got no {missing}.")
+    if X_val is None and weight is not None:
+        raise ParameterError("sample_weight_val needs X_val and y_val. Got neither.")
+    if X_val is None:
+        return
+    X_val = check_X(estimator, X_val, own_module=own, reset=False, name="X_val")
+    check_alike(checked.X if checked.first_inputs is None else checked.first_inputs, X_val)
+    checked.X_val = X_val
+    checked.y_val = estimator._encode_target(y_val, "y_val")
+    n_val = n_inputs(X_val)
+    check_lengths(n_val, len(checked.y_val), "X_val and y_val")
+    checked.sample_weight_val = check_weight(weight, n_val, "sample_weight_val")

@@ -1,0 +1,260 @@
+"""Rows of inputs, gathered some at a time: dense, sparse, or left in a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, issparse
+from torch import Tensor
+
+from skorchlike.exceptions import ParameterError
+from skorchlike.nested import is_nested, map_arrays, n_rows_of
+
+SCAN_BYTES = 4 * 2**20
+"""Whole arrays are looked through by so many bytes at a time: a bound on memory."""
+
+
+@dataclass
+class Placement:
+    """Where and as what the data are wanted.
+
+    Attributes
+    ----------
+    device : torch.device
+        The device of the module.
+    input_dtype : torch.dtype or None
+        The dtype of the inputs; None keeps theirs. Of several inputs the floating ones get
+        `dtype`, the others stay integers or booleans.
+    dtype : torch.dtype
+        The dtype of targets that are numbers, and of weights.
+    """
+
+    device: torch.device
+    input_dtype: torch.dtype | None
+    dtype: torch.dtype
+
+    def of_part(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype that one of several inputs gets."""
+        if dtype.is_floating_point:
+            return self.dtype
+        return dtype if dtype in (torch.bool, torch.uint8) else torch.int64
+
+
+# -------------------------------------------------------------------- conversion
+
+
+def as_tensor(array: Any) -> Tensor:
+    """Return an array as a tensor, without a copy where torch can do so.
+
+    Nothing may write to it: it may share memory with an array that is read-only.
+    """
+    if isinstance(array, Tensor):
+        return array.detach()
+    if any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch does not take them
+    array = np.asarray(array)  # a memory-mapped array stays in its file
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)  # torch has hardly any operation for them
+    elif array.dtype.byteorder not in "=|":
+        array = array.astype(array.dtype.newbyteorder("="))
+    with warnings.catch_warnings():
+        # a read-only array: every batch is a copy, so nothing writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        return torch.from_numpy(array)
+
+
+def to_tensor(
+    array: Any, dtype: torch.dtype | None, device: torch.device, name: str = "X"
+) -> Tensor:
+    """Put an array on the device, without a copy where none is needed.
+
+    Parameters
+    ----------
+    array : ndarray or torch.Tensor
+        The values.
+    dtype : torch.dtype or None
+        The dtype wanted; None keeps the array's.
+    device : torch.device
+        Where it is wanted.
+    name : str
+        The argument's name, for errors.
+
+    Returns
+    -------
+    torch.Tensor
+        It may share memory with the array, so nothing may write to it.
+
+    Raises
+    ------
+    ParameterError
+        If a value is too large for the dtype.
+    """
+    given = as_tensor(array)
+    tensor = given.to(device=device, dtype=dtype)
+    check_overflow(given.dtype, tensor, name)
+    return tensor
+
+
+def check_overflow(was: torch.dtype, tensor: Tensor, name: str) -> None:
+    """Refuse values that a cast has made infinite; they were finite (or NaN) before."""
+    now = tensor.dtype
+    if not now.is_floating_point or was == now:
+        return
+    largest = torch.finfo(was).max if was.is_floating_point else torch.iinfo(torch.int64).max
+    if largest > torch.finfo(now).max and any(part.isinf().any() for part in in_chunks(tensor)):
+        raise ParameterError(
+            f"{name} has values that are too large for {now} (at most "
+            f"{torch.finfo(now).max:.3g}), the dtype of the module. Scale them, or set "
+            "dtype='float64'."
+        )
+
+
+def in_chunks(array: Any) -> Iterator[Any]:
+    """Cut an array into views of a few megabytes."""
+    n_bytes = array[:1].nbytes if len(array) else 0
+    step = max(1, SCAN_BYTES // max(1, n_bytes))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def torch_dtype(array: Any) -> torch.dtype:
+    """Return the dtype that an array has as a tensor."""
+    if isinstance(array, Tensor):
+        return array.dtype
+    return as_tensor(np.empty(0, array.dtype)).dtype
+
+
+# -------------------------------------------------------------------------- rows
+
+
+class _Part(Protocol):
+    row_bytes: int
+
+    def take(self, index: Tensor) -> Tensor: ...
+
+    def narrow(self, start: int, stop: int) -> Tensor: ...
+
+
+class _Dense:
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.row_bytes = values[:1].nbytes
+
+    def take(self, index: Tensor) -> Tensor:
+        values = self.values
+        return values.index_select(0, index if index.device == values.device else index.cpu())
+
+    def narrow(self, start: int, stop: int) -> Tensor:
+        return self.values[start:stop].clone(memory_format=torch.contiguous_format)
+
+
+class _Sparse:
+    """Rows of a sparse matrix, made dense when they are taken."""
+
+    def __init__(self, matrix: csr_array) -> None:
+        self.matrix = matrix
+        self.row_bytes = matrix.shape[1] * matrix.dtype.itemsize
+
+    def take(self, index: Tensor) -> Tensor:
+        return torch.from_numpy(self.matrix[index.cpu().numpy()].toarray())
+
+    def narrow(self, start: int, stop: int) -> Tensor:
+        return torch.from_numpy(self.matrix[start:stop].toarray())
+
+
+class Rows:
+    """Rows of inputs, from which batches are gathered.
+
+    Parameters
+    ----------
+    X : ndarray, Tensor or csr_array of shape (n, ...), or a dict or tuple of them
+        The inputs.
+    place : Placement or None
+        Where the rows are wanted; None leaves them as they are.
+    prepare : callable or None
+        Changes gathered rows (a preparation learned from the training rows).
+    name : str
+        The argument's name, for errors.
+    resident : bool
+        Whether to put dense arrays on the device at once. Arrays in a file, sparse ones, and
+        those to be prepared on the CPU are moved as they are gathered.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        place: Placement | None = None,
+        prepare: Callable[[Any], Any] | None = None,
+        name: str = "X",
+        *,
+        resident: bool = True,
+    ) -> None:
+        self.place, self.prepare, self.name = place, prepare, name
+        self.n_rows = n_rows_of(X)
+        self.nested = is_nested(X)
+        self.placed = True
+        self.row_bytes = 0
+        self.parts = map_arrays(lambda array: self._part(array, resident), X)
+
+    def _part(self, array: Any, resident: bool) -> _Part:
+        part: _Part
+        if issparse(array):
+            part, self.placed = _Sparse(array), False
+        else:
+            in_file = isinstance(array, np.memmap)
+            values = as_tensor(array)
+            place = self.place
+            if place is not None and resident and not in_file and self.prepare is None:
+                values = to_tensor(values, self._dtype(values.dtype), place.device, self.name)
+            elif place is not None and resident and not in_file:
+                values = values.to(place.device)  # prepared in its own dtype, then cast
+                self.placed = False
+            elif place is not None:
+                self.placed = False
+            part = _Dense(values)
+        self.row_bytes += part.row_bytes
+        return part
+
+    def _dtype(self, dtype: torch.dtype) -> torch.dtype | None:
+        assert self.place is not None
+        return self.place.of_part(dtype) if self.nested else self.place.input_dtype
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.n_rows
+
+    def take(self, index: Tensor) -> Any:
+        """Return copies of the rows with these numbers, on the device."""
+        return self._finish(map_arrays(lambda part: part.take(index), self.parts))
+
+    def narrow(self, start: int, stop: int) -> Any:
+        """Return copies of neighbouring rows, on the device."""
+        return self._finish(map_arrays(lambda part: part.narrow(start, stop), self.parts))
+
+    def _finish(self, rows: Any) -> Any:
+        return rows if self.placed else finish(rows, self.place, self.prepare, self.name)
+
+
+def finish(
+    X: Any, place: Placement | None, prepare: Callable[[Any], Any] | None, name: str = "X"
+) -> Any:
+    """Prepare gathered rows and put them on the device in the dtype of the module."""
+    if place is None:
+        return X
+    nested = is_nested(X)
+    X = map_arrays(lambda part: part.to(place.device), X)
+    if prepare is not None:
+        X = prepare(X)
+
+    def cast(part: Tensor) -> Tensor:
+        wanted = place.of_part(part.dtype) if nested else place.input_dtype
+        done = part.to(wanted)
+        check_overflow(part.dtype, done, name)
+        return done
+
+    return map_arrays(cast, X)

@@ -1,0 +1,114 @@
+"""Which rows make a batch of a data loader, and what a loader may be told of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from skorchlike.exceptions import ParameterError, did_you_mean
+
+
+class RowOrder:
+    """Lists of row numbers, in the order that `ArrayBatches` has for the same generator."""
+
+    def __init__(
+        self, rows: Tensor, size: int, generator: torch.Generator | None, drop_last: bool
+    ) -> None:
+        self.rows, self.size, self.generator, self.drop_last = rows, size, generator, drop_last
+
+    def __len__(self) -> int:
+        n = len(self.rows)
+        return n // self.size if self.drop_last else -(-n // self.size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = self.rows
+        if self.generator is not None:
+            rows = rows[torch.randperm(len(rows), generator=self.generator)]
+        for part in rows.split(self.size)[: len(self)]:
+            yield part.tolist()
+
+
+class NotedBatches:
+    """A batch sampler that notes what it has handed out and the loader has not yet given."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+        self.pending: deque[Any] = deque()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        pending = self.pending = deque()
+        for index in self.batches:
+            pending.append(index)
+            yield index
+
+
+def row_numbers(index: Any, start: int, n: int) -> Tensor:
+    """Return what a sampler yielded as row numbers, else the position in the pass."""
+    try:
+        numbers = torch.as_tensor(index)
+        if numbers.shape == (n,) and not numbers.is_floating_point():
+            return numbers.to(torch.int64)
+    except (TypeError, ValueError, RuntimeError):
+        pass  # keys that are no numbers
+    return torch.arange(start, start + n)
+
+
+def length_of(data: Any) -> int | None:
+    """Return the length of what may have none."""
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def check_source(
+    source: Any, rows: Any, options: Mapping[str, Any], name: str, prefix: str
+) -> None:
+    """Refuse options and splits that the kind of data leaves no room for."""
+    if isinstance(source, DataLoader) and options:
+        raise ParameterError(
+            f"{name} is a DataLoader, which is used as it is: {prefix}__{next(iter(options))} has "
+            f"no meaning for it. Drop the {prefix}__... parameters, or pass its dataset."
+        )
+    if rows is None:
+        return
+    if isinstance(source, (DataLoader, IterableDataset)):
+        raise ParameterError(
+            f"{name} ({type(source).__name__}) cannot be split into rows for training and "
+            "validation. Pass X_val, or set validation_fraction=None."
+        )
+    for option in ("sampler", "batch_sampler"):
+        if options.get(option) is not None:
+            raise ParameterError(
+                f"{prefix}__{option} would draw rows that are set apart for validation. Pass "
+                "X_val, or set validation_fraction=None."
+            )
+
+
+def check_options(make_loader: Any, options: Mapping[str, Any], prefix: str) -> None:
+    """Refuse arguments that a loader does not have, or that come from elsewhere."""
+    for option in ("dataset", "generator"):
+        if option in options:
+            raise ParameterError(
+                f"{prefix}__{option} cannot be set: "
+                + ("the data are passed to fit." if option == "dataset" else "use random_state.")
+            )
+    parameters = inspect.signature(make_loader).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    valid = set(parameters) - {"dataset", "generator"}
+    for option in options:
+        if option not in valid:
+            raise ParameterError(
+                f"{prefix}__{option} is no argument of {getattr(make_loader, '__name__', 'it')}."
+                f"{did_you_mean(option, valid)}"
+            )

@@ -1,0 +1,1 @@
+"""What users give as labels, and the answers they get."""

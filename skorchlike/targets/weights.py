@@ -1,0 +1,89 @@
+"""Weights of classes, as scikit-learn's `class_weight` has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from skorchlike.exceptions import ParameterError, did_you_mean
+from skorchlike.training.matching import MULTI_LABEL
+
+
+def class_weights(
+    said: Mapping[Any, float] | str | None,
+    kind: str,
+    classes: np.ndarray,
+    y: np.ndarray | None,
+    sample_weight: np.ndarray | None,
+) -> torch.Tensor | None:
+    """Return a weight for each class, or None where there are none.
+
+    Parameters
+    ----------
+    said : dict, "balanced" or None
+        Label → weight, 1 for those left out; ``"balanced"`` gives all classes the same
+        weight in sum, and leaves the sum of all weights as it is.
+    kind : {"labels", "multi-label", "soft labels"}
+        What the target holds.
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    y : ndarray of shape (n,) or (n, n_classes), or None
+        Training targets, positions in `classes` or probabilities; None if not known.
+    sample_weight : ndarray of shape (n,) or None
+        Weights of the training rows.
+
+    Returns
+    -------
+    torch.Tensor of shape (n_classes,), float64, or None
+        The weights.
+
+    Raises
+    ------
+    ParameterError
+        If a label is unknown or a weight impossible.
+    """
+    if said is None:
+        return None
+    if kind == MULTI_LABEL:
+        raise ParameterError(
+            "The `class_weight` parameter is for one label a row, and y has several (multi-label). "
+            "Use criterion__pos_weight=torch.tensor([...]), a weight for each label where it is 1."
+        )
+    if isinstance(said, str):
+        return torch.from_numpy(_balanced(len(classes), y, sample_weight))
+    position = {label: i for i, label in enumerate(classes.tolist())}
+    weights = np.ones(len(classes))
+    for label, weight in said.items():
+        if label not in position:
+            raise ParameterError(
+                f"The `class_weight` parameter has a weight for {label!r}, which is none of the "
+                f"labels in y.{did_you_mean(str(label), [*position][:20])}"
+            )
+        if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
+            raise ParameterError(
+                f"The `class_weight` of {label!r} must be a number of at least 0. Got {weight!r}."
+            )
+        weights[position[label]] = weight
+    if not weights.any():
+        raise ParameterError("The `class_weight` parameter is 0 for all labels: none would train.")
+    return torch.from_numpy(weights)
+
+
+def _balanced(n_classes: int, y: np.ndarray | None, sample_weight: np.ndarray | None) -> np.ndarray:
+    """Return Σw / (classes present * Σw of the class), as scikit-learn does; 1 for absent ones."""
+    if y is None:
+        raise ParameterError(
+            "class_weight='balanced' counts the labels before training, and those of this kind of "
+            "data are not known then. Give the weights: class_weight={label: weight}."
+        )
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    totals = np.bincount(y, weight, n_classes) if y.ndim == 1 else weight @ y.astype(np.float64)
+    present = totals > 0
+    weights = np.ones(n_classes)
+    weights[present] = totals.sum() / (present.sum() * totals[present])
+    return weights
