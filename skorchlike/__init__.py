@@ -40,6 +40,7 @@ from skorchlike.callbacks import (
     register_callback,
 )
 from skorchlike.classifier import NeuralNetClassifier
+from skorchlike.data.sequences import PadCollate, pad_sequences
 from skorchlike.exceptions import (
     CallbackDefinitionError,
     CancelBatchException,
@@ -54,6 +55,7 @@ from skorchlike.inspection.explaining import explain
 from skorchlike.inspection.lr_finding import lr_find
 from skorchlike.inspection.summary import summary
 from skorchlike.model import TrainedModel
+from skorchlike.model.display import HistoryDisplay
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
 
@@ -80,6 +82,7 @@ __all__ = [
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",
+    "HistoryDisplay",
     "Hooks",
     "LRFinder",
     "LRScheduler",
@@ -91,6 +94,7 @@ __all__ = [
     "NaNGuard",
     "NeuralNetClassifier",
     "NeuralNetRegressor",
+    "PadCollate",
     "ParamScheduler",
     "ParameterError",
     "PrintLog",
@@ -110,6 +114,7 @@ __all__ = [
     "list_callbacks",
     "lr_find",
     "make_callback",
+    "pad_sequences",
     "register_callback",
     "summary",
 ]

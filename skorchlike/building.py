@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from skorchlike.data.inputs import Inputs
-from skorchlike.nested import map_arrays
 from skorchlike.data.rows import Placement
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
+from skorchlike.nested import map_arrays
 from skorchlike.params.calling import check_options, parameters_of
 from skorchlike.params.components import (
     build_criterion,

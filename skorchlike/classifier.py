@@ -80,12 +80,20 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         Makes probabilities of the module's outputs: ``"softmax"``, ``"sigmoid"``,
         ``"exp"``, ``"identity"``, or a function of the outputs, a tensor. ``"auto"`` tells
         by the criterion.
+    train_loader, valid_loader : None or type, default=None
+        What builds the loaders of datasets (and of arrays, where arguments are said as
+        ``train_loader__name``): None is ``torch.utils.data.DataLoader``. The first is for
+        training, the second for validation and prediction.
     device : str or torch.device, default="auto"
         Where to train; ``"auto"`` is CUDA if there is one, else the CPU.
     dtype : str, torch.dtype or numpy dtype, default="auto"
         ``"auto"``: the built-in modules follow X (float32 or float64), a module of one's
         own keeps its dtype and X is cast to it (integers stay integers if it has an
         embedding). Else module and X are cast to it; an integer dtype casts X alone.
+    numeric_transform : None, str or transformer, default="auto"
+        How columns of numbers are transformed: ``"standard"``, ``"robust"``,
+        ``"quantile"``, a scikit-learn transformer, or None. ``"auto"`` is ``"standard"`` for
+        the built-in modules and None for one's own. Learned from the training rows.
     warm_start : bool, default=False
         Whether `fit` continues the previous fit with ``max_epochs`` more.
     random_state : int, RandomState instance or None, default=None
@@ -97,7 +105,8 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         1 prints the record of each epoch, by the callback `PrintLog`.
     **routed : dict
         Parameters of components, ``component__name=value``, for the components
-        ``module``, ``criterion``, ``optimizer`` and ``callbacks``.
+        ``module``, ``criterion``, ``optimizer``, ``callbacks``, ``train_loader`` and
+        ``valid_loader``.
 
     Attributes
     ----------
@@ -181,9 +190,10 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     def _encode_target(
         self, y: Any, name: str, *, learn: bool = False, classes: Any = None
     ) -> np.ndarray:
-        kind, y = read_labels(as_numpy(y), name, self)
+        classes = self.classes if classes is None else classes
+        kind, y = read_labels(as_numpy(y), name, self, learn=learn and classes is None)
         if learn:
-            self._learn_labels(kind, y, self.classes if classes is None else classes)
+            self._learn_labels(kind, y, classes)
         width = len(self.classes_)
         if kind != self._target_kind or (kind != LABELS and y.shape[1] != width):
             wanted = "(n,)" if self._target_kind == LABELS else f"(n, {width})"
@@ -216,12 +226,18 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
             )
 
     def _read_classes(self, classes: Any) -> np.ndarray:
-        kind, labels = read_labels(as_numpy(classes), "classes", self)
+        kind, labels = read_labels(as_numpy(classes), "classes", self, learn=False)
         if kind != LABELS:
             raise ParameterError(
                 f"classes must be a list of labels, of shape (n_classes,). Got {labels.shape}."
             )
-        return np.unique(labels)
+        try:
+            return np.unique(labels)
+        except TypeError as error:
+            raise ParameterError(
+                f"classes has labels of several types, which cannot be sorted: {error}. Make them "
+                "all numbers or all strings."
+            ) from error
 
     def _learns_labels(self) -> bool:
         return self.classes is None
@@ -274,7 +290,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     def partial_fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         classes: Any = None,
         sample_weight: Any = None,
         *,
@@ -389,7 +405,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         """
         return self._answer(X, "decision_function")
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy.
 
         Parameters
@@ -407,6 +423,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         float
             Share of rows (or of weight) that `predict` has right.
         """
+        y, sample_weight = self._given_targets(X, y, sample_weight)
         if not keeps_tensors(X):
             y = as_numpy(y)
         if self._target_kind == SOFT and getattr(y, "ndim", None) != 1:

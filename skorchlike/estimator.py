@@ -21,6 +21,7 @@ from skorchlike.fitting import (
     TRANSFORMS,
     DefaultActions,
     FitData,
+    HistoryDisplay,
     LossFunction,
     build_callbacks,
     check_fit_data,
@@ -34,7 +35,7 @@ from skorchlike.fitting import (
     named_callbacks,
 )
 from skorchlike.params.routing import RoutedParams
-from skorchlike.predicting import predict_model
+from skorchlike.predicting import forward_model, predict_model, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +167,13 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Whether a new fit has to see all targets before it can begin."""
         return False
 
+    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:  # noqa: B027
+        """Learn from the training rows how targets are scaled, if they are."""
+
+    def _scale_target(self, y: np.ndarray) -> np.ndarray:
+        """Return encoded targets as the module is trained on."""
+        return y
+
     def _n_softmax_classes(self) -> int | None:
         """Return how many classes share one softmax, or None where there is no such thing."""
         return None
@@ -291,10 +299,54 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
     def _outputs(self, X: Any) -> torch.Tensor:
         """Return the module's outputs for inputs as a user gives them."""
         check_is_fitted(self)
+        return predict_model(self, self._checked_inputs(X))
+
+    def _checked_inputs(self, X: Any) -> Any:
+        if is_loader(X):
+            return X
         own = not getattr(self.model_.module_, "follows_input_dtype", False)
+        return check_X(self, X, own_module=own, reset=False)
+
+    def _given_targets(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """Return targets and weights; those that X holds, if it is a dataset or loader."""
         if not is_loader(X):
-            X = check_X(self, X, own_module=own, reset=False)
-        return predict_model(self, X)
+            return y, sample_weight
+        if y is not None:
+            raise ParameterError(
+                f"X is a {type(X).__name__}, which holds the targets itself. Leave out y."
+            )
+        return targets_of(self, X)
+
+    def forward(self, X: Any) -> Any:
+        """Return what the module returns, untouched: all outputs of one with several heads.
+
+        Parameters
+        ----------
+        X : inputs of n samples, as in `fit`
+            Inputs.
+
+        Returns
+        -------
+        torch.Tensor of shape (n, ...), or a tuple or dict of them
+            The module's outputs in eval mode, on the CPU, without a graph.
+        """
+        check_is_fitted(self)
+        return forward_model(self, self._checked_inputs(X))
+
+    def plot_history(self, **plot: Any) -> HistoryDisplay:
+        """Draw losses, metrics and learning rate over the epochs.
+
+        Parameters
+        ----------
+        **plot : dict
+            Arguments of `HistoryDisplay.plot`: ``columns``, ``ax``, ``log_scale``, ...
+
+        Returns
+        -------
+        HistoryDisplay
+            What was drawn, with its matplotlib ``figure_`` and ``axes_``.
+        """
+        return HistoryDisplay.from_estimator(self, **plot)
 
     # ------------------------------------------------------- fitted attributes
 

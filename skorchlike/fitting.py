@@ -18,14 +18,15 @@ from sklearn.utils import Bunch
 from skorchlike.building import SIZES, Parts, build_parts, check_components, constructor, said_about
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
-from skorchlike.data.batches import Batching, FitData
 from skorchlike.checking import check_fit_data
+from skorchlike.data.batches import Batching, FitData
 from skorchlike.data.checks import as_numpy, check_X
 from skorchlike.data.feeds import ArrayFeed, LoaderFeed
 from skorchlike.data.inputs import Inputs, check_can_transform
 from skorchlike.data.loading import is_loader
 from skorchlike.data.preparation import TRANSFORMS
 from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
+from skorchlike.model.display import HistoryDisplay
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
@@ -56,6 +57,7 @@ __all__ = [
     "Accuracy",
     "DefaultActions",
     "FitData",
+    "HistoryDisplay",
     "LossFunction",
     "as_numpy",
     "build_callbacks",
@@ -113,6 +115,9 @@ def fit_model(
     generator = torch.Generator().manual_seed(shuffle_seed)
     before = {} if continued is None else continued.continuation_
     feed = make_feed(estimator, data, split_seed)
+    if continued is None:
+        estimator._learn_scale(*feed.train_target())
+    feed.scale_targets(estimator._scale_target)
     with private_rng(init_seed, device):
         inputs = learn_inputs_of(estimator, feed, continued)
         parts = build_parts(estimator, inputs, feed, device, continued)

@@ -64,4 +64,4 @@ def concatenate(batches: list[Any]) -> Any:
         return {name: concatenate([batch[name] for batch in batches]) for name in first}
     if isinstance(first, tuple):
         return tuple(concatenate(list(parts)) for parts in zip(*batches, strict=True))
-    return torch.cat(batches)
+    return first if len(batches) == 1 else torch.cat(batches)

@@ -6,15 +6,18 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from skorchlike.data.arrays import input_batches
 from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
+from skorchlike.data.checks import as_numpy
 from skorchlike.data.loading import LoaderBatches, is_loader
 from skorchlike.data.rows import Rows, finish
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
+from skorchlike.nested import concatenate, map_arrays
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.continuing import class_name
 from skorchlike.params.routing import is_dropped
@@ -25,7 +28,49 @@ from skorchlike.training.scores import main_output
 
 
 def predict_model(estimator: Any, X: Any) -> torch.Tensor:
-    """Return the module's outputs for checked inputs, or a loader's, on the module's device.
+    """Return the module's output that predictions are made of, on the module's device.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralNet
+        A fitted one.
+    X : checked inputs, Dataset or DataLoader
+        The inputs.
+
+    Returns
+    -------
+    torch.Tensor of shape (n, ...)
+        Of several outputs the first.
+    """
+    outputs, n_rows = run_module(estimator, X)
+    outputs = [main_output(output) for output in outputs]
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise ParameterError(
+                f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
+                "tuple or dict that begins with one. A do_predict(self, ctx) of a callback or a "
+                "subclass may assign it to ctx.y_pred."
+            )
+    # a module that squeezes its output returns no dimension for a single row
+    outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
+    result = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if n_rows is not None and len(result) != n_rows:
+        raise ParameterError(
+            f"The module returned {len(result)} rows for {n_rows} rows of X. It must return one "
+            "for each."
+        )
+    return result
+
+
+def forward_model(estimator: Any, X: Any) -> Any:
+    """Return all outputs of the module on the CPU, the batches joined."""
+    outputs, _ = run_module(estimator, X)
+    outputs = [tuple(output) if isinstance(output, list) else output for output in outputs]
+    return map_arrays(lambda tensor: tensor.cpu(), concatenate(outputs))
+
+
+def run_module(estimator: Any, X: Any) -> tuple[list[Any], int | None]:
+    """Return all that the module returns, batch by batch, and the number of rows if known.
 
     Callbacks that define predict stages or ``do_predict`` run as clones, with the
     state that the fit left them.
@@ -41,24 +86,24 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
         history=[dict(record) for record in model.history_] if callbacks else [],
         epoch=model.n_epochs_,
     )
-    outputs = predict_batches(ctx, batches, n_batches)
-    outputs = [main_output(output) for output in outputs]
-    for output in outputs:
-        if not isinstance(output, torch.Tensor):
-            raise ParameterError(
-                f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
-                "tuple that begins with one. A do_predict(self, ctx) of a callback or a subclass "
-                "may assign it to ctx.y_pred."
-            )
-    # a module that squeezes its output returns no dimension for a single row
-    outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
-    result = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    if n_rows is not None and len(result) != n_rows:
-        raise ParameterError(
-            f"The module returned {len(result)} rows for {n_rows} rows of X. It must return one "
-            "for each."
-        )
-    return result
+    return predict_batches(ctx, batches, n_batches), n_rows
+
+
+def targets_of(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the targets and weights that a dataset or loader holds, in its order."""
+    targets, weights = [], []
+    batches = LoaderBatches(
+        X,
+        AUTO_PREDICT_BATCH_SIZE,
+        make_loader=estimator.valid_loader or DataLoader,
+        options=estimator._said_to("valid_loader"),
+        prefix="valid_loader",
+    )
+    for _, y, weight, *_ in batches:
+        targets.append(as_numpy(y))
+        weights.append(weight)
+    weighted = all(weight is not None for weight in weights)
+    return np.concatenate(targets), np.concatenate(weights) if weighted else None
 
 
 def _input_batches(

@@ -75,31 +75,21 @@ def recipe(name: str, task: str = "classification", **params: Any) -> dict[str, 
     return {**made, **params}
 
 
-def _mlp(task: str, lr: float = 2e-3) -> dict[str, Any]:
+def _mlp(task: str, lr: float = 1e-3) -> dict[str, Any]:
     return {
         "module__hidden_layer_sizes": (256, 256),
-        "module__dropout": 0.1,
+        "module__dropout": 0.2,
         "module__numeric_embedding": "piecewise_linear",
         "module__embedding_size": 8,
         "module__n_bins": 16,
         "batch_size": 128,
-        "max_epochs": 60,
-        "lr": lr,
         "optimizer__weight_decay": 1e-2,
-        "callbacks": _annealed(),
-        **_of_task(task),
+        **_stopped_early(lr),
     }
 
 
 def _resnet(task: str, lr: float = 1e-3) -> dict[str, Any]:
-    return {
-        "batch_size": 128,
-        "max_epochs": 60,
-        "lr": lr,
-        "optimizer__weight_decay": 1e-2,
-        "callbacks": _annealed(),
-        **_of_task(task),
-    }
+    return {"batch_size": 128, "optimizer__weight_decay": 1e-2, **_stopped_early(lr)}
 
 
 def _ft_transformer(task: str, lr: float = 5e-4) -> dict[str, Any]:
@@ -108,11 +98,8 @@ def _ft_transformer(task: str, lr: float = 5e-4) -> dict[str, Any]:
         "module__d_block": 64,
         "numeric_transform": "quantile",
         "batch_size": 128,
-        "max_epochs": 30,
-        "lr": lr,
         "optimizer__weight_decay": 1e-5,
-        "callbacks": _annealed(),
-        **_of_task(task),
+        **_annealed(lr, max_epochs=30),
     }
 
 
@@ -125,11 +112,8 @@ def _tabm(task: str, lr: float = 2e-3) -> dict[str, Any]:
         "module__embedding_size": 8,
         "module__n_bins": 16,
         "batch_size": 128,
-        "max_epochs": 40,
-        "lr": lr,
         "optimizer__weight_decay": 3e-4,
-        "callbacks": _annealed(),
-        **_of_task(task),
+        **_annealed(lr, max_epochs=40),
     }
 
 
@@ -157,17 +141,22 @@ def _realmlp(task: str, lr: float | None = None) -> dict[str, Any]:
             "weight_decay_schedule": ParamScheduler("weight_decay", "flat_cos"),
             "dropout_schedule": ParamScheduler("*.p", "flat_cos"),
         },
-        **_of_task(task),
         **({} if regression else {"criterion__label_smoothing": 0.1}),
     }
 
 
-def _annealed() -> dict[str, Any]:
-    return {"lr_schedule": ParamScheduler("lr", "cosine")}
+def _stopped_early(lr: float) -> dict[str, Any]:
+    return {
+        "lr": lr,
+        "max_epochs": 200,
+        "validation_fraction": 0.15,
+        "callbacks": {"early_stopping": EarlyStopping(patience=16)},
+    }
 
 
-def _of_task(task: str) -> dict[str, Any]:
-    return {}
+def _annealed(lr: float, max_epochs: int) -> dict[str, Any]:
+    schedule = ParamScheduler("lr", "cosine")
+    return {"lr": lr, "max_epochs": max_epochs, "callbacks": {"lr_schedule": schedule}}
 
 
 RECIPES: dict[str, Callable[..., dict[str, Any]]] = {

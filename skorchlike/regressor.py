@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.callback import with_callbacks
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array
 from torch import nn
 
@@ -17,6 +18,7 @@ from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
 from skorchlike.fitting import R2, LossFunction, as_numpy, constructor
 from skorchlike.targets.responses import keeps_tensors
+from skorchlike.targets.scaling import TargetScale
 
 
 class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
@@ -61,12 +63,24 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         ``{name: callback}``, ``[(name, callback)]``, or a list of callbacks and registered
         names. `fit` uses clones. ``callbacks__name__parameter=value`` sets a parameter
         of one, ``callbacks__name=other`` replaces it, ``callbacks__name=None`` drops it.
+    train_loader, valid_loader : None or type, default=None
+        What builds the loaders of datasets (and of arrays, where arguments are said as
+        ``train_loader__name``): None is ``torch.utils.data.DataLoader``. The first is for
+        training, the second for validation and prediction.
     device : str or torch.device, default="auto"
         Where to train; ``"auto"`` is CUDA if there is one, else the CPU.
     dtype : str, torch.dtype or numpy dtype, default="auto"
         ``"auto"``: the built-in modules follow X (float32 or float64), a module of one's
         own keeps its dtype and X is cast to it (integers stay integers if it has an
         embedding). Else module and X are cast to it; an integer dtype casts X alone.
+    numeric_transform : None, str or transformer, default="auto"
+        How columns of numbers are transformed: ``"standard"``, ``"robust"``,
+        ``"quantile"``, a scikit-learn transformer, or None. ``"auto"`` is ``"standard"`` for
+        the built-in modules and None for one's own. Learned from the training rows.
+    target_transform : None or "standard", default=None
+        Whether the module is trained on targets of mean 0 and standard deviation 1, as
+        large or small ones need. Predictions are in the units of `y`; the losses in the
+        history are not.
     warm_start : bool, default=False
         Whether `fit` continues the previous fit with ``max_epochs`` more.
     random_state : int, RandomState instance or None, default=None
@@ -78,7 +92,8 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         1 prints the record of each epoch, by the callback `PrintLog`.
     **routed : dict
         Parameters of components, ``component__name=value``, for the components
-        ``module``, ``criterion``, ``optimizer`` and ``callbacks``.
+        ``module``, ``criterion``, ``optimizer``, ``callbacks``, ``train_loader`` and
+        ``valid_loader``.
 
     Attributes
     ----------
@@ -112,8 +127,8 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
 
     Notes
     -----
-    The targets are not scaled. Where they are large, wrap the estimator in
-    `sklearn.compose.TransformedTargetRegressor`.
+    The targets are not scaled by default. Where they are large, set
+    ``target_transform="standard"``.
 
     Examples
     --------
@@ -128,8 +143,14 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
     _default_criterion = "mse"
     _score_name = R2.name
 
-    def __init__(self, module: Any = None, **params: Any) -> None:
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseNeuralNet._parameter_constraints,
+        "target_transform": [None, StrOptions({"standard"})],
+    }
+
+    def __init__(self, module: Any = None, *, target_transform: Any = None, **params: Any) -> None:
         super().__init__(module, **params)
+        self.target_transform = target_transform
 
     # ----------------------------------------------------------------- target
 
@@ -165,6 +186,25 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             )
         return y if y.dtype == np.float32 else y.astype(np.float64)
 
+    def _learns_labels(self) -> bool:
+        return self.target_transform is not None
+
+    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:
+        self._scale = None
+        if self.target_transform is None:
+            return
+        criterion = constructor(self, "criterion") or type(self.criterion)
+        if hasattr(criterion, "check_target") or criterion is nn.PoissonNLLLoss:
+            raise ParameterError(
+                f"target_transform={self.target_transform!r} moves the target, and the criterion "
+                f"{criterion.__name__} is for certain numbers alone. Set target_transform=None."
+            )
+        assert y is not None
+        self._scale = TargetScale.learn(y, sample_weight)
+
+    def _scale_target(self, y: np.ndarray) -> np.ndarray:
+        return y if self._scale is None else self._scale.apply(y)
+
     def _n_outputs(self, criterion: nn.Module) -> int:
         return self.n_outputs_ * n_outputs_per_target(criterion)
 
@@ -185,7 +225,7 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
     def partial_fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
         X_val: Any = None,
@@ -226,6 +266,26 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         )
 
     # -------------------------------------------------------------- prediction
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return R², the coefficient of determination.
+
+        Parameters
+        ----------
+        X : inputs of n samples, as in `fit`
+            Inputs; a dataset or loader holds the targets too.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets; left out where X is a dataset or loader.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+            At most 1; the mean over targets.
+        """
+        y, sample_weight = self._given_targets(X, y, sample_weight)
+        return super().score(X, y, sample_weight)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict numbers.
@@ -292,7 +352,7 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         if method == "predict":
-            return self._in_shape(predict_targets(criterion, outputs))
+            return self._in_shape(self._in_units(predict_targets(criterion, outputs)))
         if method not in ("predict_std", "predict_quantiles"):
             raise ParameterError(f"{type(self).__name__} has no method {method!r}, only 'predict'.")
         if not hasattr(criterion, method):
@@ -305,8 +365,15 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             )
         response = getattr(criterion, method)(outputs)
         if method == "predict_std":
-            return self._in_shape(response)
+            return self._in_shape(self._in_units(response, spread=True))
+        response = self._in_units(response)
         return response[:, 0] if self._target_ndim == 1 else response
+
+    def _in_units(self, y: torch.Tensor, *, spread: bool = False) -> torch.Tensor:
+        """Return numbers in the units of the target."""
+        if self._scale is None:
+            return y
+        return self._scale.undo(y.reshape(len(y), self.n_outputs_, *y.shape[2:]), spread=spread)
 
     def _in_shape(self, y: torch.Tensor) -> torch.Tensor:
         """Return numbers with one dimension if the target had one."""
@@ -314,4 +381,4 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         return y[:, 0] if self._target_ndim == 1 else y
 
     def _decode_target(self, y: torch.Tensor) -> np.ndarray:
-        return as_numpy(self._in_shape(y))
+        return as_numpy(self._in_shape(self._in_units(y)))

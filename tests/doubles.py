@@ -155,8 +155,9 @@ def make_data(n=8, n_features=3, n_classes=2, seed=0):
 
 
 def make_net(**params):
-    """Return a classifier of two batches an epoch on ``make_data()``."""
+    """Return a classifier of two batches an epoch on ``make_data()``, as the numbers are."""
     fixed = {"module": Linear, "batch_size": 4, "predict_batch_size": 2, "max_epochs": 3}
+    fixed["numeric_transform"] = None
     return NeuralNetClassifier(**{**fixed, "random_state": 0, **params})
 
 

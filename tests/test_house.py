@@ -27,7 +27,13 @@ MAY_IMPORT = {
     "params.placing": {"exceptions"},
     "params.calling": {"exceptions"},
     "params.patterns": {"exceptions"},
-    "params.components": {"params.routing", "params.calling", "modules", "exceptions"},
+    "params.components": {
+        "params.routing",
+        "params.calling",
+        "criteria",
+        "modules",
+        "exceptions",
+    },
     "params.callbacks": {
         "params.routing",
         "params.calling",
@@ -49,6 +55,7 @@ MAY_IMPORT = {
         "nested",
     },
     "criteria": {"criteria", "exceptions"},
+    "targets": {"targets", "training.matching", "exceptions"},
     "data": {"data", "exceptions", "nested"},
     "modules": {"modules", "exceptions"},
     "model": {"model", "exceptions"},
@@ -74,8 +81,8 @@ MAY_IMPORT = {
         "nested",
     },
     "estimator": {"params.routing", "fitting", "predicting", "exceptions"},
-    "classifier": {"estimator", "fitting", "exceptions"},
-    "regressor": {"estimator", "fitting", "exceptions"},
+    "classifier": {"estimator", "fitting", "targets", "exceptions"},
+    "regressor": {"estimator", "fitting", "criteria", "targets", "exceptions"},
 }
 FREE = {"__init__", "fitting", "checking", "building", "predicting", "callbacks"}  # the hall, and public names
 

@@ -468,6 +468,8 @@ def test_a_label_outside_of_classes_is_an_error():
         NeuralNetClassifier(classes=["ant", "bee"]).fit(X, NAMES)
     with pytest.raises(ParameterError, match=r"3 columns, .*0 to 2.*Leave out"):
         NeuralNetClassifier(classes=["ant", "bee"]).fit(X, L)
+    with pytest.raises(ParameterError, match="classes has labels of several types"):
+        NeuralNetClassifier(classes=np.array(["ant", 1], dtype=object)).fit(X, NAMES)
     with pytest.raises(ParameterError, match="classes must be a list of labels"):
         NeuralNetClassifier(classes=[[0, 1], [1, 0]]).fit(X, LABELS)
 
@@ -527,3 +529,21 @@ def test_the_record_of_summed_losses_of_labels_is_that_of_their_mean():
         net.set_params(batch_size=40, random_state=0)
         losses[reduction] = net.fit(X, y).loss_curve_
     assert losses["sum"] == pytest.approx(losses["mean"], rel=1e-9)
+
+
+# --------------------------------------------------------------------- labels in small parts
+
+
+def test_few_labels_of_many_classes_are_no_cause_for_a_warning():
+    y = np.arange(120)
+    net = NeuralNetClassifier(max_epochs=1, classes=y).fit(X[:1], y[:1])
+    net.partial_fit(X[:40], y[:40])
+    assert net.fit(X[:1], y[:1], X_val=X[40:80], y_val=y[40:80]).classes_.size == 120
+
+
+def test_labels_of_another_type_are_an_error():
+    mixed = np.array(["ant", 1] * 60, dtype=object)
+    with pytest.raises(ParameterError, match="y_val has labels"):
+        NeuralNetClassifier(max_epochs=1).fit(X, NAMES, X_val=X, y_val=mixed)
+    with pytest.raises(ParameterError, match="y_val has labels"):
+        NeuralNetClassifier(max_epochs=1).fit(X, NAMES, X_val=X, y_val=LABELS)

@@ -3,8 +3,7 @@
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
-from skorchlike import NeuralNetClassifier
-from skorchlike.model.display import HistoryDisplay
+from skorchlike import HistoryDisplay, NeuralNetClassifier
 
 
 def draw():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
-from skorchlike.nested import arrays_of, n_rows_of
+from skorchlike.nested import arrays_of, is_nested, n_rows_of
 from skorchlike.params.calling import name_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class BatchTransform(Callback):
             return
         if isinstance(self.transform, nn.Module):
             self.transform.train(phase == "train")
-        n = n_rows_of(ctx.X)
+        n, self._several = n_rows_of(ctx.X), is_nested(ctx.X)
         with torch.no_grad():
             if not self.with_target:
                 ctx.X = self._checked("X", self.transform(ctx.X), n)
@@ -152,7 +152,8 @@ class BatchTransform(Callback):
 
     def _checked(self, name: str, value: Any, n: int) -> Tensor:
         parts = [part for _, part in arrays_of(value)]
-        if not all(isinstance(p, Tensor) and p.ndim and len(p) == n for p in parts):
+        several = name == "X" and self._several
+        if is_nested(value) != several or not all(isinstance(p, Tensor) and p.ndim and len(p) == n for p in parts):
             raise self._wrong(f"{name} as a tensor with the batch's {n} rows", value)
         return value
 

@@ -163,7 +163,9 @@ class Metrics(Callback):
         output = ctx.y_pred[0] if isinstance(ctx.y_pred, (tuple, list)) else ctx.y_pred
         if isinstance(output, torch.Tensor) and output.ndim == 0:
             output = output.reshape(1)  # a module that squeezes its output, at a single row
-        _check_batch(output, ctx.y, self._of_labels)
+        # numbers are labels too where a row has several, or their probabilities
+        one_a_row = getattr(ctx.estimator, "_target_kind", None) == "labels"
+        _check_batch(output, ctx.y, one_a_row)
         rows.gather(output, ctx.y, ctx.sample_weight)
         if rows.pending_bytes >= PENDING_BYTES:
             self._take_in(ctx, rows)
@@ -252,14 +254,14 @@ def _on_device(metric: Any, ctx: Context) -> Any:
     return metric.to(ctx.device) if hasattr(metric, "to") else metric
 
 
-def _check_batch(output: Any, y: Any, of_labels: bool) -> None:
+def _check_batch(output: Any, y: Any, one_label_a_row: bool) -> None:
     tensors = isinstance(output, torch.Tensor) and isinstance(y, torch.Tensor)
     if not tensors or len(output) != len(y):
         raise ParameterError(
             "Metrics needs the module's output, or the first of several, and the target as tensors "
             f"with an entry for each row. Got {short(output)} and {short(y)}."
         )
-    if of_labels and y.is_floating_point():
+    if one_label_a_row and y.is_floating_point():
         raise ParameterError(
             "Metrics needs labels, and the targets of the training batches are numbers: another "
             "callback mixed or changed them. Set on='valid'."
@@ -271,7 +273,8 @@ def _responses(
 ) -> list[torch.Tensor]:
     """Return what `update` is given, on the device."""
     if of_labels:
-        pair = [torch.from_numpy(ctx.decode(outputs, "predict_proba")), y]
+        target = y if not y.is_floating_point() else torch.from_numpy(ctx.decode_target(y))
+        pair = [torch.from_numpy(ctx.decode(outputs, "predict_proba")), target]
     else:
         pair = [torch.from_numpy(a) for a in (ctx.decode(outputs), ctx.decode_target(y))]
     return [part.to(ctx.device) for part in pair]
@@ -283,8 +286,8 @@ def _preds_for(metric: Any, preds: torch.Tensor, of_labels: bool) -> torch.Tenso
     So binary ones want it. The multiclass ones of torchmetrics and torcheval would take a
     single probability for a label.
     """
-    multiclass = type(metric).__name__.startswith("Multiclass")
-    return preds[:, 1] if of_labels and preds.shape[1] == 2 and not multiclass else preds
+    every = type(metric).__name__.startswith(("Multiclass", "Multilabel"))
+    return preds[:, 1] if of_labels and preds.shape[1] == 2 and not every else preds
 
 
 @contextmanager

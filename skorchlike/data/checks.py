@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from skorchlike.data.frames import as_frame, is_frame
 from skorchlike.data.rows import in_chunks
@@ -54,6 +55,16 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
     """
     if X is None:
         raise ValueError(f"{name} must be {KINDS}. Got None.")
+    checked = _checked(estimator, X, own_module=own_module, reset=reset, name=name)
+    if reset:
+        # a frame's columns are remembered, and compared, by what encodes them
+        estimator._form_in_ = None if is_frame(checked) else _form_of(checked)
+    else:
+        check_form(estimator, checked, name)
+    return checked
+
+
+def _checked(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str) -> Any:
     if isinstance(X, Tensor) and X.layout is torch.strided:
         return _check_tensor(estimator, X, own_module=own_module, reset=reset, name=name)
     if is_frame(X):
@@ -70,27 +81,58 @@ def n_inputs(X: Any) -> int:
     return len(X) if is_frame(X) else n_rows_of(X)
 
 
-def check_alike(X: Any, X_val: Any) -> None:
-    """Refuse validation inputs of another structure or shape than the training inputs."""
-    if is_frame(X) or is_frame(X_val):
-        return  # compared column by column when they are encoded
-    shapes = {part: tuple(array.shape[1:]) for part, array in arrays_of(X, "")}
-    given = {part: tuple(array.shape[1:]) for part, array in arrays_of(X_val, "")}
-    if shapes.keys() != given.keys():
+def check_form(estimator: Any, X: Any, name: str = "X") -> None:
+    """Refuse inputs of another structure than those of the fit.
+
+    Names and numbers of dimensions are compared, and the width of a single array of two. Other
+    sizes may differ, as those of images and of padded sequences do.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Remembers the inputs of the fit.
+    X : array, tensor, csr_array, frame, or dict or tuple of arrays
+        Checked inputs, or those of a batch.
+    name : str
+        The argument's name, for errors.
+
+    Raises
+    ------
+    ParameterError
+        If they differ.
+    """
+    form = getattr(estimator, "_form_in_", None)
+    if form is None:
+        return
+    given = _form_of(X)
+    if form.keys() != given.keys():
         raise ParameterError(
-            f"X_val must have the structure of X. X is {_told(X)}, X_val is {_told(X_val)}."
+            f"{name} must have the structure of the inputs of the fit, {_told(form)}. Got "
+            f"{_told(given)}."
         )
-    for part, shape in shapes.items():
-        if given[part] != shape:
+    for part, shape in form.items():
+        if len(given[part]) != len(shape):
             raise ParameterError(
-                f"X_val{part} must have rows of shape {shape}, as X has. Got {given[part]}."
+                f"{name}{part} must have {len(shape) + 1} dimensions, rows of shape {shape} as in "
+                f"the fit. Got rows of shape {given[part]}."
             )
+    if isinstance(X, Tensor):
+        _check_n_features(estimator, X, reset=False)
 
 
-def _told(X: Any) -> str:
-    if isinstance(X, dict):
-        return f"a dict of {', '.join(X)}"
-    return f"a tuple of {len(X)}" if isinstance(X, tuple) else "one array"
+def _form_of(X: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the rows of each part."""
+    if is_frame(X):
+        return {"": (len(X.columns),)}
+    return {part: tuple(map(int, array.shape[1:])) for part, array in arrays_of(X, "")}
+
+
+def _told(form: Mapping[str, Any]) -> str:
+    if "" in form:
+        return "one array (or a frame)"
+    if "[0]" in form:
+        return f"a tuple of {len(form)} arrays"
+    return f"a dict of arrays with the keys {', '.join(part[1:-1] for part in form)}"
 
 
 def _is_tuple_of_arrays(X: Any) -> bool:
@@ -100,6 +142,7 @@ def _is_tuple_of_arrays(X: Any) -> bool:
 def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str) -> Any:
     dtype = "numeric" if own_module else [np.float64, np.float32]
     given = X
+    refuse_kind(X, name)
     try:
         X = validate_data(
             estimator,
@@ -110,10 +153,11 @@ def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name:
             allow_nd=own_module,
             ensure_all_finite=True if own_module or issparse(X) else "allow-nan",
         )
-    except ValueError as error:
-        if name == "X":
+    except (ValueError, TypeError) as error:
+        advice = _advice(given, error)
+        if name == "X" and not advice:
             raise
-        raise ParameterError(f"{name}: {error}") from error
+        raise ParameterError(f"{name}: {error}{advice}") from error
     if X.dtype == np.longdouble:  # torch has no longer floats
         return X.astype(np.float64)
     if issparse(X):
@@ -121,6 +165,43 @@ def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name:
     if isinstance(given, np.memmap) and np.shares_memory(given, X):
         return given  # told apart from arrays in memory by its class
     return X.astype(X.dtype.newbyteorder("="), copy=False)
+
+
+def refuse_kind(X: Any, name: str) -> None:
+    """Refuse arrays that NumPy would read as numbers, though they are none."""
+    dtype = getattr(X, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "mMV":
+        what = {"m": "durations", "M": "dates", "V": f"records with the fields {dtype.names}"}
+        raise ParameterError(
+            f"{name} is an array of {what[dtype.kind]} (dtype {dtype}). Expected numbers. Pass a "
+            "frame, which may have such columns: pandas.DataFrame(X)."
+        )
+    if np.ma.is_masked(X):
+        raise ParameterError(
+            f"{name} is a masked array with {np.ma.count_masked(X)} masked values, and its mask "
+            "would be lost. Fill them: X.filled(np.nan) for a built-in module, which takes "
+            "missing numbers, or any other number."
+        )
+
+
+def _advice(X: Any, error: Exception) -> str:
+    """Return what to do about an array that cannot be used, if there is more to say."""
+    first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
+    if isinstance(first, Mapping):
+        return ". For a list of records pass a frame: pandas.DataFrame(X)."
+    if isinstance(first, Tensor) or is_frame(first):
+        return ". Several inputs are a dict or tuple of arrays; rows are joined by torch.stack."
+    if not isinstance(X, (np.ndarray, list, tuple)) and not hasattr(X, "__array__"):
+        return f". Expected {KINDS}. Got a {type(X).__name__}."
+    text = str(error)
+    if "string" in text or "argument must be" in text:
+        return ". Columns of strings or objects go into a frame: pandas.DataFrame(X)."
+    if "dim <= 2" in text:
+        return (
+            f" Got shape {np.shape(X)}. Reshape it, X.reshape(len(X), -1), or pass a module of "
+            "your own, which takes any number of dimensions."
+        )
+    return ""
 
 
 def sparse_tensor(X: Tensor, name: str) -> csr_array:
@@ -182,9 +263,9 @@ def _check_frame(estimator: Any, X: Any, *, reset: bool, name: str) -> Any:
     """Remember the columns; what they hold is checked when they are encoded."""
     given, X = X, as_frame(X, name)
     if not len(X):
-        raise ValueError(
-            f"{name}: found array with 0 sample(s) while a minimum of 1 is required."
-        )
+        raise ValueError(f"{name}: found array with 0 sample(s) while a minimum of 1 is required.")
+    if not reset and not hasattr(estimator, "feature_names_in_"):
+        _check_n_features(estimator, X, reset=False)  # else compared by name
     if reset:
         names = X.columns
         estimator.n_features_in_ = len(names)
@@ -218,7 +299,11 @@ def _check_nested(estimator: Any, X: Any, *, reset: bool, name: str) -> Any:
 
 
 def _check_part(array: Any, name: str) -> Any:
-    if is_frame(array) or isinstance(array, Mapping) or is_nested(array):
+    if (
+        array is None
+        or isinstance(array, (Mapping, Dataset, DataLoader))
+        or (is_frame(array) or is_nested(array))
+    ):
         raise ParameterError(
             f"{name} must be an array or a tensor. Got a {type(array).__name__}: give several "
             "inputs as one flat dict or tuple of arrays; a frame goes alone, as X itself."
@@ -227,6 +312,8 @@ def _check_part(array: Any, name: str) -> Any:
         if not array.ndim:
             raise ParameterError(f"{name} must have rows. Got a tensor of shape ().")
         _check_sizes(array, name)
+        if array.is_complex():
+            raise ParameterError(f"Complex data not supported. {name} is of {array.dtype}.")
         if array.is_floating_point() and not all(
             torch.isfinite(part).all() for part in in_chunks(array)
         ):
@@ -234,6 +321,7 @@ def _check_part(array: Any, name: str) -> Any:
         return array
     if isinstance(array, Tensor):
         return sparse_tensor(array, name)
+    refuse_kind(array, name)
     try:
         checked = check_array(
             array, accept_sparse="csr", ensure_2d=False, allow_nd=True, input_name=name
@@ -269,10 +357,20 @@ def as_numpy(y: Any) -> Any:
     return (y.float() if y.dtype is torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
 
 
-def check_lengths(n_rows: int, n_targets: int, names: str) -> None:
-    """Refuse inputs and targets of different lengths."""
-    if n_rows != n_targets:
-        raise ParameterError(
-            f"{names} must have the same number of rows. Found input variables with inconsistent "
-            f"numbers of samples: [{n_rows}, {n_targets}]"
+def check_lengths(n_rows: int, n_targets: int, names: str, X: Any = None) -> None:
+    """Refuse inputs and targets of different lengths; X as it was given is for advice alone."""
+    if n_rows == n_targets:
+        return
+    advice, shape = "", np.shape(X) if isinstance(X, (np.ndarray, Tensor)) else ()
+    if len(shape) == 2 and shape[1] == n_targets:
+        advice = f". X has the shape {tuple(shape)}: pass X.T if its rows are the features."
+    if isinstance(X, (list, tuple)) and all(
+        hasattr(part, "__len__") and len(part) == n_targets for part in X
+    ):
+        advice = (
+            f". Pass several inputs as a tuple of arrays: tuple(map(np.asarray, X)) of {n_rows}."
         )
+    raise ParameterError(
+        f"{names} must have the same number of rows. Found input variables with inconsistent "
+        f"numbers of samples: [{n_rows}, {n_targets}]{advice}"
+    )

@@ -61,6 +61,13 @@ class Feed:
         self.rows: np.ndarray | None = None
         self.valid_rows: np.ndarray | None = None
 
+    def scale_targets(self, scale: Encode) -> None:
+        """Apply what was learned of the targets to all of them, and to those to come."""
+        data, encode = self.data, self.encode
+        data.y = None if data.y is None else scale(data.y)
+        data.y_val = None if data.y_val is None else scale(data.y_val)
+        self.encode = lambda y: scale(encode(y))
+
     def train_target(self) -> tuple[Any, Any]:
         """Return targets and weights of the training rows; None where they are not known."""
         y, weight = self.data.y, self.data.sample_weight

@@ -274,7 +274,7 @@ def _kind_of_values(values: np.ndarray, name: str, dtype: Any) -> str:
     # the first type that does not go with the first value's
     other = next((t for t, number in zip(types, numbers, strict=True) if not number), types[0])
     offending = [types[0], other] if numbers[0] else types[:2]
-    nested = issubclass(types[0], (list, tuple, dict, set, np.ndarray))
+    nested = not issubclass(types[0], (str, bytes)) and hasattr(types[0], "__len__")
     raise _cannot_use(name, dtype, "nested" if nested else "mixed", offending)
 
 

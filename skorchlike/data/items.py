@@ -81,6 +81,52 @@ def read_batch(
     return X, y, weight, lengths.popitem()[1]
 
 
+def check_numbers(X: Any, sample_weight: Any, name: str) -> None:
+    """Refuse infinite inputs, and weights that cannot weigh.
+
+    Raises
+    ------
+    ParameterError
+        If there are any.
+    """
+    for part, values in arrays_of(X):
+        if not _all_finite(values) and values.isinf().any():
+            raise ParameterError(
+                f"{part} in a batch of the data given as {name} contains infinity. Replace it, in "
+                "the dataset, by a number."
+            )
+    if sample_weight is None:
+        return
+    low, high = float(sample_weight.min()), float(sample_weight.max())
+    if not (low >= 0 and 0 < high < float("inf")):
+        wrong = "are all 0" if low == high == 0 else f"go from {low:g} to {high:g}"
+        raise ParameterError(
+            f"The weights in a batch of the data given as {name} {wrong}. They must be finite, "
+            "none negative, and one at least positive: leave rows without weight out of the data."
+        )
+
+
+def check_no_holes(X: Any, name: str) -> None:
+    """Refuse inputs with missing numbers where nothing has filled them.
+
+    Raises
+    ------
+    ParameterError
+        If there are any.
+    """
+    for part, values in arrays_of(X):
+        if not _all_finite(values) and values.isnan().any():
+            raise ParameterError(
+                f"{part} in a batch of the data given as {name} contains NaN. Fill missing numbers "
+                "in the dataset. (Built-in modules have columns of numbers filled.)"
+            )
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Whether it is sure that all are: one sum is the fastest look at them."""
+    return not values.is_floating_point() or bool(values.sum().isfinite())
+
+
 def describe(value: Any) -> str:
     """Say in words what came instead of what was expected."""
     if isinstance(value, Tensor):

@@ -19,7 +19,14 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from skorchlike.data.items import collate_items, describe_parts, read_batch, structure_of
+from skorchlike.data.items import (
+    check_no_holes,
+    check_numbers,
+    collate_items,
+    describe_parts,
+    read_batch,
+    structure_of,
+)
 from skorchlike.data.sampling import (
     NotedBatches,
     RowOrder,
@@ -129,6 +136,7 @@ class LoaderBatches:
         self.noted: NotedBatches | None = None
         self.shuffles = False
         self.first: tuple[Any, str] | None = None
+        self.looks = True  # the values of the first pass are looked at
         self.n_rows: int | None
         self.n_batches: int | None
         if isinstance(source, DataLoader):
@@ -154,6 +162,11 @@ class LoaderBatches:
                 f"The loader of {self.name} cannot be built with the {self.prefix}__... arguments "
                 f"{', '.join(self.options) or '(none)'}: {error}"
             ) from error
+        if not hasattr(self.loader, "__iter__"):
+            raise ParameterError(
+                f"The `{self.prefix}` parameter must build an iterable of batches. "
+                f"{self.make_loader!r} returned {self.loader!r}."
+            )
 
     def _take_loader(self, loader: DataLoader[Any]) -> None:
         self.loader: Any = loader
@@ -261,6 +274,7 @@ class LoaderBatches:
             current = None  # what was read may go once it is on the device
             yield (*batch, index, n, following is None)
             start += n
+        self.looks = False
 
     def inputs(self) -> Iterator[Any]:
         """Yield the inputs in the order of the data, without random numbers of the fit."""
@@ -321,9 +335,11 @@ class LoaderBatches:
     def _check_end(self, number: int) -> None:
         ordered = self.noted is not None and isinstance(self.noted.batches, RowOrder)
         if number == 0:
+            again = "" if self.looks else " in a later pass over them"
             raise ParameterError(
-                f"The data given as {self.name} yielded no batch. A stream must begin anew at each "
-                "__iter__, and hold at least one batch."
+                f"The data given as {self.name} yielded no batch{again}. A stream must begin anew "
+                "at each __iter__, and hold at least one batch: write __iter__ as a generator "
+                "function. A DataLoader with drop_last=True needs as many rows as its batch_size."
             )
         if ordered and number < len(self.loader):
             raise ParameterError(
@@ -347,6 +363,11 @@ class LoaderBatches:
             raise ParameterError(
                 f"The data given as {self.name} yielded {n} rows for {len(index)} row numbers."
             )
+        if self.looks or weight is not None:
+            check_numbers(X if self.looks else (), weight, self.name)
         y = None if y is None else self.to_target(y)
         weight = None if weight is None else self.to_weight(weight)
-        return self.to_inputs(X), y, weight, n
+        X = self.to_inputs(X)
+        if self.looks and self.to_inputs is not _same:  # as they are given they may be missing
+            check_no_holes(X, self.name)
+        return X, y, weight, n

@@ -66,7 +66,7 @@ def length_of(data: Any) -> int | None:
     """Return the length of what may have none."""
     try:
         return len(data)
-    except (TypeError, NotImplementedError):
+    except (TypeError, NotImplementedError, IndexError):  # the last: TensorDataset()
         return None
 
 
@@ -95,14 +95,28 @@ def check_source(
 
 
 def check_options(make_loader: Any, options: Mapping[str, Any], prefix: str) -> None:
-    """Refuse arguments that a loader does not have, or that come from elsewhere."""
+    """Refuse what builds no loader, arguments that it does not have or that come from elsewhere."""
+    if not callable(make_loader):
+        raise ParameterError(
+            f"The `{prefix}` parameter must be torch's DataLoader or what is called like it, a "
+            f"class or function. Got {make_loader!r}. A DataLoader that is ready goes into fit as "
+            "X."
+        )
+    if not callable(options.get("collate_fn") or callable):
+        raise ParameterError(
+            f"{prefix}__collate_fn must be a function of a list of items. Got "
+            f"{options['collate_fn']!r}."
+        )
     for option in ("dataset", "generator"):
         if option in options:
             raise ParameterError(
                 f"{prefix}__{option} cannot be set: "
                 + ("the data are passed to fit." if option == "dataset" else "use random_state.")
             )
-    parameters = inspect.signature(make_loader).parameters
+    try:
+        parameters = inspect.signature(make_loader).parameters
+    except (TypeError, ValueError):  # what is built into Python may have none
+        return
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     valid = set(parameters) - {"dataset", "generator"}

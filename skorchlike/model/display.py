@@ -70,8 +70,7 @@ class HistoryDisplay:
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from skorchlike import NeuralNetClassifier
-    >>> from skorchlike.model.display import HistoryDisplay
+    >>> from skorchlike import HistoryDisplay, NeuralNetClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> net = NeuralNetClassifier(max_epochs=5, validation_fraction=0.2, random_state=0)
     >>> display = HistoryDisplay.from_estimator(net.fit(X, y), columns=["loss", "accuracy"])
@@ -116,8 +115,7 @@ class HistoryDisplay:
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.pipeline import make_pipeline
         >>> from sklearn.preprocessing import StandardScaler
-        >>> from skorchlike import NeuralNetClassifier
-        >>> from skorchlike.model.display import HistoryDisplay
+        >>> from skorchlike import HistoryDisplay, NeuralNetClassifier
         >>> pipe = make_pipeline(StandardScaler(), NeuralNetClassifier(max_epochs=3))
         >>> pipe = pipe.fit(*load_iris(return_X_y=True))
         >>> display = HistoryDisplay.from_estimator(pipe, log_scale=True)
@@ -160,8 +158,7 @@ class HistoryDisplay:
         --------
         >>> from sklearn.datasets import load_iris
         >>> from sklearn.model_selection import cross_validate
-        >>> from skorchlike import NeuralNetClassifier
-        >>> from skorchlike.model.display import HistoryDisplay
+        >>> from skorchlike import HistoryDisplay, NeuralNetClassifier
         >>> X, y = load_iris(return_X_y=True)
         >>> folds = cross_validate(
         ...     NeuralNetClassifier(max_epochs=3), X, y, cv=3, return_estimator=True

@@ -12,7 +12,9 @@ from skorchlike.exceptions import ParameterError
 from skorchlike.training.matching import LABELS, MULTI_LABEL, SOFT
 
 
-def read_labels(y: Any, name: str, estimator: Any = None) -> tuple[str, np.ndarray]:
+def read_labels(
+    y: Any, name: str, estimator: Any = None, *, learn: bool = True
+) -> tuple[str, np.ndarray]:
     """Tell which kind of target this is, and return it checked.
 
     Parameters
@@ -24,6 +26,9 @@ def read_labels(y: Any, name: str, estimator: Any = None) -> tuple[str, np.ndarr
         The argument's name, for errors.
     estimator : estimator, optional
         Whose argument it is, for errors.
+    learn : bool, default=True
+        Whether the labels are to be learned; else they are compared with known ones, and
+        may be few and of many classes, as in a batch.
 
     Returns
     -------
@@ -42,7 +47,10 @@ def read_labels(y: Any, name: str, estimator: Any = None) -> tuple[str, np.ndarr
         y = y.toarray()
     y = check_array(y, ensure_2d=False, dtype=None, input_name=name, estimator=estimator)
     if y.ndim == 1 or y.shape[1] == 1:
-        return LABELS, _one_a_row(y, name)
+        y = column_or_1d(y, warn=True)
+        if learn:
+            _check_sortable(y, name)
+        return LABELS, y
     if y.dtype.kind == "O":
         y = np.asarray(y.tolist())  # of Python's own numbers, or of frames of several dtypes
     if of_integers or y.dtype.kind in "biu":
@@ -63,8 +71,7 @@ def _has_integer_columns(y: Any) -> bool:
     return dtypes is not None and all(kind in ("b", "i", "u") for kind in kinds)
 
 
-def _one_a_row(y: np.ndarray, name: str) -> np.ndarray:
-    y = column_or_1d(y, warn=True)
+def _check_sortable(y: np.ndarray, name: str) -> None:
     try:
         check_classification_targets(y)
     except TypeError as error:
@@ -72,7 +79,6 @@ def _one_a_row(y: np.ndarray, name: str) -> np.ndarray:
             f"{name} has labels of several types, which cannot be sorted: {error}. Make "
             "them all numbers or all strings."
         ) from error
-    return y
 
 
 def _several_a_row(y: np.ndarray, name: str) -> np.ndarray:
@@ -113,11 +119,18 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str, advice: str) ->
     ParameterError
         If there are labels that are not in `classes`; the error ends in `advice`.
     """
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    unseen = classes[codes] != y
-    if unseen.any():
+    try:
+        codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        unseen = classes[codes] != y
+    except TypeError as error:
         raise ParameterError(
-            f"{name} has labels that the classifier does not know: "
-            f"{np.unique(y[unseen])[:5].tolist()}. Known: {classes[:10].tolist()}. {advice}"
+            f"{name} has labels of another type than those that the classifier knows, "
+            f"{classes[:10].tolist()}: {error}."
+        ) from error
+    if unseen.any():
+        unknown = list(dict.fromkeys(y[unseen].tolist()))[:5]
+        raise ParameterError(
+            f"{name} has labels that the classifier does not know: {unknown}. Known: "
+            f"{classes[:10].tolist()}. {advice}"
         )
     return codes.astype(np.int64)

@@ -306,6 +306,9 @@ class Context:
         ParameterError
             If the estimator has no such method.
         """
+        members = getattr(self._module, "n_members", None)
+        if members is not None and outputs.ndim == 3:
+            outputs = self._module.aggregate(outputs)
         return self._estimator._respond(outputs, method, self._criterion)
 
     def decode_target(self, y: torch.Tensor) -> np.ndarray:

@@ -62,7 +62,8 @@ class Loop:
         self.to_load = {} if states is None else states
         self.on = resolve_stages(ctx.callbacks, self.to_load)
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
-        self.train_loss, self.valid_loss = RunningLoss(), RunningLoss()
+        adds_up = ctx._loss_function is not None and ctx._loss_function.adds_up
+        self.train_loss, self.valid_loss = RunningLoss(adds_up), RunningLoss(adds_up)
         self.counts_rows = ctx._loss_function is None or ctx._loss_function.counts_rows
         self.states: dict[str, Any] = {}
         self.last_graph: Tensor | None = None

@@ -368,7 +368,7 @@ class Embedded(nn.Sequential):
 def test_mixup_of_integers_is_an_error_and_cutmix_of_them_is_none():
     words = np.random.default_rng(0).integers(0, 10, size=(8, 3))
     net = make_net(module=Embedded, callbacks=[Mixup()])
-    with pytest.raises(ValueError, match=r"real numbers. Got torch.int64.*embedded words"):
+    with pytest.raises(ValueError, match=r"real numbers. X is torch.int64.*embedded words"):
         net.fit(words, Y)
     assert net.set_params(callbacks=None).fit(words, Y).n_iter_ == 3
     net = make_net(module=Embedded, callbacks=[CutMix()])

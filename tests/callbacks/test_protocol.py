@@ -29,6 +29,7 @@ LABELS = np.array(["setosa", "versicolor", "virginica"])[Y]
 
 def fit(*callbacks, cls=NeuralNetClassifier, target=Y, fit_params=None, **params):
     params = {"max_epochs": 2, "batch_size": 40, "random_state": 0, **params}
+    params.setdefault("numeric_transform", None)  # ctx.X is then X as given
     net = cls(callbacks=list(callbacks), **params)
     return net.fit(X, target, **(fit_params or {}))
 

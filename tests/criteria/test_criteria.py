@@ -310,9 +310,14 @@ class LogNormal(nn.Module):
             raise ParameterError(f"{name} must be positive.")
 
 
+class Sized(nn.Linear):
+    def __init__(self, n_features_in, n_outputs):
+        super().__init__(n_features_in, n_outputs, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("y", [MU, np.c_[MU, 2 * MU]], ids=["one", "two"])
 def test_a_criterion_of_ones_own_tells_outputs_and_predictions(y):
-    net = NeuralNetRegressor(criterion=LogNormal, max_epochs=30, random_state=0)
+    net = NeuralNetRegressor(Sized, criterion=LogNormal, lr=0.05, max_epochs=100, random_state=0)
     net.fit(X, y, sample_weight=WEIGHT, X_val=X, y_val=y)
     outputs = outputs_of(net)
     assert outputs.shape == (90, 2 * (y.size // 90))

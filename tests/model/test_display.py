@@ -22,12 +22,12 @@ from sklearn.tree import DecisionTreeClassifier
 from skorchlike import (
     Callback,
     EarlyStopping,
+    HistoryDisplay,
     LRScheduler,
     NeuralNetClassifier,
     NeuralNetRegressor,
     ParameterError,
 )
-from skorchlike.model.display import HistoryDisplay
 
 X, Y = load_iris(return_X_y=True)
 plt.switch_backend("Agg")
@@ -169,6 +169,15 @@ def test_a_regressor_is_drawn_too():
     )
     ylabels = [axes.get_ylabel() for axes in HistoryDisplay.from_estimator(est).axes_]
     assert ylabels == ["loss", "r2", "lr"]
+
+
+def test_plot_history_is_the_display_of_the_estimator(fitted):
+    display = fitted.plot_history(columns="loss", log_scale=True)
+    assert isinstance(display, HistoryDisplay)
+    assert display.ax_.get_yscale() == "log"
+    expected = HistoryDisplay.from_estimator(fitted, columns="loss")
+    for name in ("train_loss", "valid_loss"):
+        assert points(display.lines_[name]["fit"]) == points(expected.lines_[name]["fit"])
 
 
 def test_histories_can_be_records_or_frames(fitted):

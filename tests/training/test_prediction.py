@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,11 +293,14 @@ def test_the_first_of_several_outputs_is_predicted():
 def test_an_output_that_is_no_tensor_is_an_error_that_says_so():
     class Loss(Callback):
         def do_get_loss(self, ctx):
-            ctx.loss = ctx.criterion(ctx.y_pred["logits"], ctx.y)
+            ctx.loss = ctx.criterion(ctx.y_pred.logits, ctx.y)
 
-    net = make_net(module=module_that_returns(lambda out: {"logits": out}), callbacks=[Loss()])
+    def wrap(outputs):
+        return SimpleNamespace(logits=outputs)
+
+    net = make_net(module=module_that_returns(wrap), callbacks=[Loss()])
     net.fit(X, Y)
-    with pytest.raises(ParameterError, match="returned a dict; predict needs a tensor"):
+    with pytest.raises(ParameterError, match="returned a SimpleNamespace; predict needs a tensor"):
         net.predict(X)
 
 
