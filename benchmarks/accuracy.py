@@ -146,9 +146,7 @@ def main() -> None:
     contenders = {
         n: m for n, m in c.ALL.items() if n not in absent and (not args.only or n in args.only)
     }
-    data_sets = accuracy_data.by_name(
-        args.data or (list(accuracy_data.QUICK) if args.quick else None)
-    )
+    data_sets = accuracy_data.quick() if args.quick else accuracy_data.by_name(args.data)
     cache = Cache(None if args.quick else args.cache)
     if args.fresh:
         for name in contenders:

@@ -7,11 +7,12 @@ them (scaling, one-hot, imputation) is part of its own fit and of its time.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import (
     TransformedTargetRegressor,
@@ -80,6 +81,8 @@ def pytabkit_realmlp(task: str, X: Any, seed: int) -> Any:
     """RealMLP with tuned defaults, of the paper's own package; it takes no holes in numbers."""
     from pytabkit import RealMLP_TD_Classifier, RealMLP_TD_Regressor
 
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # a banner a fit
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     cls = RealMLP_TD_Classifier if task == "classification" else RealMLP_TD_Regressor
     net = cls(device="cpu", random_state=seed, n_threads=1, verbosity=0)
     if not isinstance(X, pd.DataFrame):
@@ -92,16 +95,78 @@ def pytabkit_realmlp(task: str, X: Any, seed: int) -> Any:
     return make_pipeline(StringsAsCategories(), fill, net)
 
 
+class SkorchMLP(BaseEstimator):
+    """skorch's estimator around this package's MLP, trained as the recipe "mlp" says.
+
+    It is built in fit, because skorch does not read the sizes off the data; and without the
+    embedding of numbers, whose bins only this package's estimators learn.
+    """
+
+    def __init__(self, task: str, seed: int = 0) -> None:
+        self.task = task
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any) -> SkorchMLP:
+        """Encode the target, build skorch's estimator for it, and fit that."""
+        import torch
+        from skorch import NeuralNetClassifier, NeuralNetRegressor
+        from skorch.callbacks import EarlyStopping
+        from skorch.dataset import ValidSplit
+
+        from skorchlike.modules import MLP
+        from skorchlike.recipes import recipe
+
+        said = recipe("mlp", self.task)
+        labels = self.task == "classification"
+        if labels:
+            self.classes_, y = np.unique(y, return_inverse=True)
+        else:
+            y = np.asarray(y, dtype=np.float32)[:, None]
+        torch.manual_seed(self.seed)
+        stop = EarlyStopping(
+            patience=said["callbacks"]["early_stopping"].patience, load_best=True, sink=_no_print
+        )
+        self.net_ = (NeuralNetClassifier if labels else NeuralNetRegressor)(
+            MLP,
+            module__n_features_in=X.shape[1],
+            module__n_outputs=len(self.classes_) if labels else 1,
+            module__hidden_layer_sizes=said["module__hidden_layer_sizes"],
+            module__dropout=said["module__dropout"],
+            criterion=torch.nn.CrossEntropyLoss if labels else torch.nn.MSELoss,
+            optimizer=torch.optim.AdamW,
+            optimizer__weight_decay=said["optimizer__weight_decay"],
+            lr=said["lr"],
+            max_epochs=said["max_epochs"],
+            batch_size=said["batch_size"],
+            iterator_train__shuffle=True,
+            train_split=ValidSplit(said["validation_fraction"], stratified=labels),
+            callbacks=[stop],
+            verbose=0,
+        ).fit(X, y)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return numbers, or labels."""
+        found = self.net_.predict(X)
+        return self.classes_[found] if self.task == "classification" else found[:, 0]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the shares of the classes."""
+        return np.asarray(self.net_.predict_proba(X))
+
+
+def _no_print(text: str) -> None:
+    pass
+
+
 def skorch_mlp(task: str, X: Any, seed: int) -> Any:
     """skorch with the module and the training of the recipe "mlp", behind the usual pipeline."""
-    from skorch import NeuralNetClassifier, NeuralNetRegressor
-    from skorch.callbacks import EarlyStopping, EpochScoring
-
-    raise NotImplementedError
+    net = _numeric_pipeline(X, SkorchMLP(task, seed), "float32")
+    return net if task == "classification" else _scaled_target(net)
 
 
 def recipe_contender(name: str) -> Callable[[str, Any, int], Any]:
-    """Return the contender that trains by one of this package's recipes, on the data as they come."""
+    """Return the contender that trains by a recipe of ours, on the data as they come."""
 
     def make(task: str, X: Any, seed: int) -> Any:
         from skorchlike import NeuralNetClassifier, NeuralNetRegressor

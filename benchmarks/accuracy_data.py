@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -203,3 +203,8 @@ def by_name(names: list[str] | None = None) -> list[DataSet]:
     """Return the data sets of these names, or all of them."""
     known = {data.name: data for data in DATA_SETS}
     return list(DATA_SETS) if names is None else [known[name] for name in names]
+
+
+def quick() -> list[DataSet]:
+    """Return two small sets in two folds each."""
+    return [replace(data, repeats=1, n_folds=2) for data in by_name(list(QUICK))]

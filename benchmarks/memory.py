@@ -1,8 +1,7 @@
 """Measure the peak memory of a fit, in fresh processes.
 
-In memory: a float32 array is made and fitted for an epoch; the process's peak (its high-water
-mark), less what it held before the array was there, is divided by the array's size. Module
-and optimizer count little beside it: their bytes are subtracted and told.
+In memory: a float32 array is made and fitted; the peak of the process's memory, less what it
+held before the array was there, less module and optimizer, is divided by the array's size.
 
 In a file: a memory-mapped array larger than the limit is fitted; the anonymous memory (that
 which is not backed by a file, `RssAnon` of Linux) is sampled a thousand times a second, and
@@ -44,9 +43,7 @@ NeuralNetClassifier(**params).fit(X.astype("float32"), y).predict(X.astype("floa
 def fill(X):
     rng = np.random.default_rng(0)
     for start in range(0, n_rows, 4096):
-        part = X[start : start + 4096]
-        rng.standard_normal(dtype=np.float32, out=part) if part.flags.c_contiguous else None
-    return X
+        rng.standard_normal(dtype=np.float32, out=X[start : start + 4096])
 
 if kind == "file":
     X = np.memmap(path, np.float32, "r", shape=(n_rows, n_features))
@@ -66,16 +63,15 @@ if kind == "memory":
 watcher = threading.Thread(target=watch)
 watcher.start()
 net = NeuralNetClassifier(**params).fit(X, y)
-labels = net.predict(X)
+net.predict(X)
 done = True
 watcher.join()
-high = status("VmHWM")
 model = net.model_
 own = sum(t.nbytes for t in model.module_.state_dict().values())
 own += sum(
     v.nbytes for s in model.optimizer_["state"].values() for v in s.values() if hasattr(v, "nbytes")
 )
-print(json.dumps({"array": X.nbytes, "anonymous": peak - before, "model": own, "rows": len(labels)}))
+print(json.dumps({"array": X.nbytes, "anonymous": peak - before, "model": own}))
 """
 
 

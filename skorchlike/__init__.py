@@ -56,6 +56,7 @@ from skorchlike.inspection.lr_finding import lr_find
 from skorchlike.inspection.summary import summary
 from skorchlike.model import TrainedModel
 from skorchlike.model.display import HistoryDisplay
+from skorchlike.recipes import recipe
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
 
@@ -115,6 +116,7 @@ __all__ = [
     "lr_find",
     "make_callback",
     "pad_sequences",
+    "recipe",
     "register_callback",
     "summary",
 ]

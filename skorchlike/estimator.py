@@ -167,7 +167,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         """Whether a new fit has to see all targets before it can begin."""
         return False
 
-    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:  # noqa: B027
+    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:
         """Learn from the training rows how targets are scaled, if they are."""
 
     def _scale_target(self, y: np.ndarray) -> np.ndarray:

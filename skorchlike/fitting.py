@@ -7,7 +7,6 @@ import math
 import operator
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,13 @@ from skorchlike.building import SIZES, Parts, build_parts, check_components, con
 from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.checking import check_fit_data
-from skorchlike.data.batches import Batching, FitData
+from skorchlike.data.batches import FitData
 from skorchlike.data.checks import as_numpy, check_X
-from skorchlike.data.feeds import ArrayFeed, LoaderFeed
-from skorchlike.data.inputs import Inputs, check_can_transform
+from skorchlike.data.inputs import Inputs
 from skorchlike.data.loading import is_loader
 from skorchlike.data.preparation import TRANSFORMS
 from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
+from skorchlike.feeding import learn_inputs_of, make_feed
 from skorchlike.model.display import HistoryDisplay
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
@@ -142,30 +141,6 @@ def fit_model(
         finally:
             ctx._kill()
             interrupt = None  # its traceback would keep this frame alive, and that the data
-
-
-def make_feed(estimator: Any, data: FitData, split_seed: int) -> Any:
-    """Return what gives the rows of a fit."""
-    names = set(Batching.__annotations__) - {"train_options", "valid_options"}
-    how = Batching(
-        **{name: getattr(estimator, name) for name in names},
-        train_options=estimator._said_to("train_loader"),
-        valid_options=estimator._said_to("valid_loader"),
-    )
-    cls = LoaderFeed if is_loader(data.X) else ArrayFeed
-    return cls(data, how, split_seed, partial(estimator._encode_target, name="y"))
-
-
-def learn_inputs_of(estimator: Any, feed: Any, continued: TrainedModel | None) -> Inputs:
-    """Learn what the inputs are, or take it up from the fit that is continued."""
-    built_in = estimator.module is None or follows_input_dtype(estimator.module)
-    transform = estimator.numeric_transform
-    if isinstance(transform, str) and transform == "auto":
-        transform = "standard" if built_in else None
-    else:
-        shown = feed.data.first_inputs
-        check_can_transform(feed.data.X if shown is None else shown, transform)
-    return feed.learn(None if continued is None else continued.inputs_, transform, built_in)
 
 
 def _run(loop: Loop) -> KeyboardInterrupt | None:

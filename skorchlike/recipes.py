@@ -75,10 +75,10 @@ def recipe(name: str, task: str = "classification", **params: Any) -> dict[str, 
     return {**made, **params}
 
 
-def _mlp(task: str, lr: float = 1e-3) -> dict[str, Any]:
+def _mlp(task: str, lr: float = 2e-3) -> dict[str, Any]:
     return {
         "module__hidden_layer_sizes": (256, 256),
-        "module__dropout": 0.2,
+        "module__dropout": 0.3,
         "module__numeric_embedding": "piecewise_linear",
         "module__embedding_size": 8,
         "module__n_bins": 16,
@@ -103,17 +103,19 @@ def _ft_transformer(task: str, lr: float = 5e-4) -> dict[str, Any]:
     }
 
 
-def _tabm(task: str, lr: float = 2e-3) -> dict[str, Any]:
+def _tabm(task: str, lr: float = 5e-3) -> dict[str, Any]:
     return {
+        # a quarter of the paper's width, half of its members: a tenth of the time on a CPU
         "module__n_members": 16,
         "module__d_block": 128,
         "module__n_blocks": 2,
+        "module__dropout": 0.2,
         "module__numeric_embedding": "piecewise_linear",
         "module__embedding_size": 8,
         "module__n_bins": 16,
-        "batch_size": 128,
-        "optimizer__weight_decay": 3e-4,
-        **_annealed(lr, max_epochs=40),
+        "batch_size": 64,
+        "optimizer__weight_decay": 0.05,
+        **_annealed(lr, max_epochs=32),
     }
 
 
@@ -136,7 +138,11 @@ def _realmlp(task: str, lr: float | None = None) -> dict[str, Any]:
             # match nothing where there are no numbers
             "*i[cv]*": {"lr": 0.1 * lr, "weight_decay": 0.002},
         },
+        "validation_fraction": 0.2,
         "callbacks": {
+            "best_epoch": EarlyStopping(
+                "valid_loss" if regression else "valid_accuracy", patience=256
+            ),
             "lr_schedule": ParamScheduler("lr", "coslog4"),
             "weight_decay_schedule": ParamScheduler("weight_decay", "flat_cos"),
             "dropout_schedule": ParamScheduler("*.p", "flat_cos"),

@@ -81,10 +81,12 @@ MAY_IMPORT = {
         "nested",
     },
     "estimator": {"params.routing", "fitting", "predicting", "exceptions"},
+    "recipes": {"callbacks", "exceptions"},
     "classifier": {"estimator", "fitting", "targets", "exceptions"},
     "regressor": {"estimator", "fitting", "criteria", "targets", "exceptions"},
 }
-FREE = {"__init__", "fitting", "checking", "building", "predicting", "callbacks"}  # the hall, and public names
+# the hall, and public names
+FREE = {"__init__", "fitting", "feeding", "checking", "building", "predicting", "callbacks"}
 
 
 def imports_of(path):

@@ -153,7 +153,9 @@ class BatchTransform(Callback):
     def _checked(self, name: str, value: Any, n: int) -> Tensor:
         parts = [part for _, part in arrays_of(value)]
         several = name == "X" and self._several
-        if is_nested(value) != several or not all(isinstance(p, Tensor) and p.ndim and len(p) == n for p in parts):
+        if is_nested(value) != several or not all(
+            isinstance(p, Tensor) and p.ndim and len(p) == n for p in parts
+        ):
             raise self._wrong(f"{name} as a tensor with the batch's {n} rows", value)
         return value
 

@@ -117,7 +117,16 @@ def check_form(estimator: Any, X: Any, name: str = "X") -> None:
                 f"the fit. Got rows of shape {given[part]}."
             )
     if isinstance(X, Tensor):
+        _check_width(estimator, X, name)
+
+
+def _check_width(estimator: Any, X: Any, name: str) -> None:
+    try:
         _check_n_features(estimator, X, reset=False)
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ParameterError(f"{name}: {error}") from None
 
 
 def _form_of(X: Any) -> dict[str, tuple[int, ...]]:
@@ -157,7 +166,8 @@ def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name:
         advice = _advice(given, error)
         if name == "X" and not advice:
             raise
-        raise ParameterError(f"{name}: {error}{advice}") from error
+        text = f"{str(error).rstrip('.')}. {advice}" if advice else error
+        raise ParameterError(f"{name}: {text}") from error
     if X.dtype == np.longdouble:  # torch has no longer floats
         return X.astype(np.float64)
     if issparse(X):
@@ -187,18 +197,18 @@ def refuse_kind(X: Any, name: str) -> None:
 def _advice(X: Any, error: Exception) -> str:
     """Return what to do about an array that cannot be used, if there is more to say."""
     first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
-    if isinstance(first, Mapping):
-        return ". For a list of records pass a frame: pandas.DataFrame(X)."
-    if isinstance(first, Tensor) or is_frame(first):
-        return ". Several inputs are a dict or tuple of arrays; rows are joined by torch.stack."
-    if not isinstance(X, (np.ndarray, list, tuple)) and not hasattr(X, "__array__"):
-        return f". Expected {KINDS}. Got a {type(X).__name__}."
     text = str(error)
+    if isinstance(first, Mapping):
+        return "For a list of records pass a frame: pandas.DataFrame(X)."
+    if isinstance(first, Tensor) or is_frame(first):
+        return "Several inputs are a dict or tuple of arrays; rows are joined by torch.stack."
+    if not isinstance(X, (list, tuple)) and not (issparse(X) or hasattr(X, "__array__")):
+        return f"Expected {KINDS}. Got a {type(X).__name__}."
     if "string" in text or "argument must be" in text:
-        return ". Columns of strings or objects go into a frame: pandas.DataFrame(X)."
+        return "Columns of strings or objects go into a frame: pandas.DataFrame(X)."
     if "dim <= 2" in text:
         return (
-            f" Got shape {np.shape(X)}. Reshape it, X.reshape(len(X), -1), or pass a module of "
+            f"Got shape {np.shape(X)}. Reshape it, X.reshape(len(X), -1), or pass a module of "
             "your own, which takes any number of dimensions."
         )
     return ""
@@ -235,7 +245,10 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
         if not all(bad(part).all() for part in in_chunks(X)):
             raise ValueError(_not_finite(name, own_module))
     _check_feature_names(estimator, X, reset=reset)
-    _check_n_features(estimator, X, reset=reset)
+    if reset:
+        _check_n_features(estimator, X, reset=True)
+    else:
+        _check_width(estimator, X, name)
     if not own_module and X.dtype not in (torch.float32, torch.float64):
         X = X.double()
     return X
@@ -265,7 +278,7 @@ def _check_frame(estimator: Any, X: Any, *, reset: bool, name: str) -> Any:
     if not len(X):
         raise ValueError(f"{name}: found array with 0 sample(s) while a minimum of 1 is required.")
     if not reset and not hasattr(estimator, "feature_names_in_"):
-        _check_n_features(estimator, X, reset=False)  # else compared by name
+        _check_width(estimator, X, name)  # else compared by name
     if reset:
         names = X.columns
         estimator.n_features_in_ = len(names)
@@ -367,9 +380,7 @@ def check_lengths(n_rows: int, n_targets: int, names: str, X: Any = None) -> Non
     if isinstance(X, (list, tuple)) and all(
         hasattr(part, "__len__") and len(part) == n_targets for part in X
     ):
-        advice = (
-            f". Pass several inputs as a tuple of arrays: tuple(map(np.asarray, X)) of {n_rows}."
-        )
+        advice = ". For several inputs pass a tuple of arrays: X = tuple(map(np.asarray, X))."
     raise ParameterError(
         f"{names} must have the same number of rows. Found input variables with inconsistent "
         f"numbers of samples: [{n_rows}, {n_targets}]{advice}"

@@ -248,9 +248,7 @@ class LoaderFeed(Feed):
             if isinstance(first, Tensor) and first.ndim > 1:
                 known.n_features = int(first.shape[1])
                 if first.ndim == 2 and (transform is not None or fills):
-                    known.preparation = learn_preparation(
-                        self._numbers, transform, self.split_seed
-                    )
+                    known.preparation = learn_preparation(self._numbers, transform, self.split_seed)
                     known.n_features = known.preparation.n_outputs
         self._learn_val(known)
         return known
@@ -309,9 +307,7 @@ class LoaderFeed(Feed):
         return train, self._load_valid(data.X, place, prepare, self.encode, rows=rows)
 
 
-def _placing(
-    place: Placement, prepare: Any, labels: bool, encode: Encode | None
-) -> dict[str, Callable[[Any], Any]]:
+def _placing(place: Placement, prepare: Any, labels: bool, encode: Encode | None) -> dict[str, Any]:
     """Return what puts the parts of a batch on the device."""
     dtype = torch.int64 if labels else place.dtype
 

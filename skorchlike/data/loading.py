@@ -329,6 +329,12 @@ class LoaderBatches:
                 inside = torch.get_rng_state()
                 torch.set_rng_state(outside)
             number += 1
+            if known is not None and not known.pending:
+                raise ParameterError(
+                    f"The loader that the `{self.prefix}` parameter built for {self.name} yields "
+                    "batches beyond those of the batch_sampler that it was given. It must take its "
+                    "rows from there, as torch's DataLoader does."
+                )
             yield batch, None if known is None else known.pending.popleft()
         self._check_end(number)
 

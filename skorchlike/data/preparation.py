@@ -96,19 +96,29 @@ class Preparation(nn.Module):
             New tensors in the dtype of X.
         """
         if isinstance(X, dict):
-            return {**X, "numeric": self.numbers(X["numeric"])} if "numeric" in X else X
-        return self.numbers(X)
+            return {**X, "numeric": self.forward(X["numeric"])} if "numeric" in X else X
+        return self._finish(torch.where(X.isnan(), self.fill.to(X), X), self._flags(X))
 
-    def numbers(self, x: Tensor) -> Tensor:
-        """Return prepared numbers of shape (n, p + k)."""
-        flags = None
-        if self.flagged.numel():
-            flags = x.index_select(1, self.flagged.to(x.device)).isnan().to(x.dtype)
-        x = torch.where(x.isnan(), self.fill.to(x), x)
+    def change(self, X: Any) -> Any:
+        """Do the same to tensors that nobody else holds, in place: a copy of them the less."""
+        if isinstance(X, dict):
+            return {**X, "numeric": self.change(X["numeric"])} if "numeric" in X else X
+        flags, missing = self._flags(X), X.isnan()
+        if missing.any():
+            torch.where(missing, self.fill.to(X), X, out=X)
+        del missing
+        return self._finish(X, flags)
+
+    def _flags(self, x: Tensor) -> Tensor | None:
+        if not self.flagged.numel():
+            return None
+        return x.index_select(1, self.flagged.to(x.device)).isnan().to(x.dtype)
+
+    def _finish(self, x: Tensor, flags: Tensor | None) -> Tensor:
+        """Transform numbers without holes in place, and append the flags."""
         if self.transformer is not None:
             x = self._transformed(x)
         elif self.center is not None and self.scale is not None:
-            # in place, on the copy that `where` made: a chunk is held once
             x.sub_(self.center.to(x)).div_(self.scale.to(x))
             if self.clip:
                 x.div_((x / 3).square_().add_(1).sqrt_())
@@ -151,12 +161,12 @@ def learn_preparation(chunks: Chunks, transform: Any, seed: int) -> Preparation:
         tensors = torch.from_numpy(center), torch.from_numpy(scale)
         return Preparation(fill, flagged, *tensors, clip=True)
     preparation = Preparation(fill, flagged, transformer=_transformer(transform, sample, seed))
-    width = preparation.numbers(torch.from_numpy(sample[:1])).shape[1]
+    width = preparation.change(torch.from_numpy(sample[:1].copy())).shape[1]
     preparation.n_outputs = width
     return preparation
 
 
-def _moments(chunks: Chunks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _moments(chunks: Chunks) -> tuple[Any, Any, Any]:
     """Return mean, standard deviation (1 where there is none) and whether there are holes."""
     from sklearn.preprocessing import StandardScaler
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +16,9 @@ from torch import Tensor
 
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import is_nested, map_arrays, n_rows_of
+
+OWN_PAGES = 2**20
+"""From so many bytes on, gathered rows get memory pages of their own."""
 
 SCAN_BYTES = 4 * 2**20
 """Whole arrays are looked through by so many bytes at a time: a bound on memory."""
@@ -147,10 +152,28 @@ class _Dense:
 
     def take(self, index: Tensor) -> Tensor:
         values = self.values
-        return values.index_select(0, index if index.device == values.device else index.cpu())
+        index = index if index.device == values.device else index.cpu()
+        out = _fresh((len(index), *values.shape[1:]), values)
+        return values.index_select(0, index) if out is None else _gather(values, index, out)
 
     def narrow(self, start: int, stop: int) -> Tensor:
         return self.values[start:stop].clone(memory_format=torch.contiguous_format)
+
+
+def _gather(values: Tensor, index: Tensor, out: Tensor) -> Tensor:
+    return torch.index_select(values, 0, index, out=out)
+
+
+def _fresh(shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+    """Return memory of its own pages for many rows on the CPU, None for few.
+
+    It goes back to the system as soon as nobody holds it. From the heap, where small objects
+    settle in the gaps between such pieces, it would not: fits then grew by many times a chunk.
+    """
+    n_bytes = math.prod(shape) * like.element_size()
+    if n_bytes < OWN_PAGES or like.device.type != "cpu":
+        return None
+    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=like.dtype).view(shape)
 
 
 class _Sparse:
@@ -176,8 +199,8 @@ class Rows:
         The inputs.
     place : Placement or None
         Where the rows are wanted; None leaves them as they are.
-    prepare : callable or None
-        Changes gathered rows (a preparation learned from the training rows).
+    prepare : Preparation or None
+        Changes gathered rows, as it was learned from the training rows.
     name : str
         The argument's name, for errors.
     resident : bool
@@ -189,7 +212,7 @@ class Rows:
         self,
         X: Any,
         place: Placement | None = None,
-        prepare: Callable[[Any], Any] | None = None,
+        prepare: Any = None,
         name: str = "X",
         *,
         resident: bool = True,
@@ -237,19 +260,24 @@ class Rows:
         return self._finish(map_arrays(lambda part: part.narrow(start, stop), self.parts))
 
     def _finish(self, rows: Any) -> Any:
-        return rows if self.placed else finish(rows, self.place, self.prepare, self.name)
+        return (
+            rows if self.placed else finish(rows, self.place, self.prepare, self.name, owned=True)
+        )
 
 
 def finish(
-    X: Any, place: Placement | None, prepare: Callable[[Any], Any] | None, name: str = "X"
+    X: Any, place: Placement | None, prepare: Any, name: str = "X", *, owned: bool = False
 ) -> Any:
-    """Prepare gathered rows and put them on the device in the dtype of the module."""
+    """Prepare gathered rows and put them on the device in the dtype of the module.
+
+    With `owned` nobody else holds them, and they may be written to.
+    """
     if place is None:
         return X
     nested = is_nested(X)
     X = map_arrays(lambda part: part.to(place.device), X)
     if prepare is not None:
-        X = prepare(X)
+        X = prepare.change(X) if owned else prepare(X)
 
     def cast(part: Tensor) -> Tensor:
         wanted = place.of_part(part.dtype) if nested else place.input_dtype

@@ -308,7 +308,7 @@ class Context:
         """
         members = getattr(self._module, "n_members", None)
         if members is not None and outputs.ndim == 3:
-            outputs = self._module.aggregate(outputs)
+            outputs = self._module.aggregate(outputs)  # type: ignore[operator]
         return self._estimator._respond(outputs, method, self._criterion)
 
     def decode_target(self, y: torch.Tensor) -> np.ndarray:
