@@ -1,6 +1,7 @@
 """Cross-validate all contenders on all data sets and print the accuracy table.
 
-Usage: python benchmarks/accuracy.py [--quick] [--only NAME ...] [--data NAME ...] [--cache FILE]
+Usage: python benchmarks/accuracy.py [--quick] [--only NAME ...] [--data NAME ...] [--table]
+       [--docs docs/accuracy.md]
 
 Every fold's result is kept in the cache at once, so that an interrupted run goes on where it
 was; a result is made again when the contender's parameters have changed, or with --fresh.
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--fresh", action="store_true", help="make the results again")
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    parser.add_argument("--docs", type=Path, help="write the tables into this page")
     args = parser.parse_args()
 
     # read when the libraries are loaded, so they are imported only after this
@@ -156,7 +158,10 @@ def main() -> None:
         run(data_sets, contenders, cache)
     for name in absent:
         print(f"{name}: not installed, left out")
-    print(accuracy_table.report(cache.results, data_sets, c))
+    tables = accuracy_table.report(cache.results, data_sets, c)
+    print(tables)
+    if args.docs:
+        args.docs.write_text(accuracy_table.put_between_marks(args.docs.read_text(), tables))
 
 
 if __name__ == "__main__":

@@ -172,9 +172,8 @@ def recipe_contender(name: str) -> Callable[[str, Any, int], Any]:
         from skorchlike import NeuralNetClassifier, NeuralNetRegressor
         from skorchlike.recipes import recipe
 
-        if task == "classification":
-            return NeuralNetClassifier(**recipe(name, task=task), random_state=seed)
-        return _scaled_target(NeuralNetRegressor(**recipe(name, task=task), random_state=seed))
+        cls = NeuralNetClassifier if task == "classification" else NeuralNetRegressor
+        return cls(**recipe(name, task=task), random_state=seed)
 
     make.__doc__ = f"skorchlike, recipe {name}"
     return make

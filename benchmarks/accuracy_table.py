@@ -167,3 +167,15 @@ def report(results: dict[str, Any], data_sets: Sequence[Any], contenders: Any) -
         parts += ["## On how many sets a recipe is within one standard error, or better"]
         parts += [counts(of, data_sets, ours)]
     return "\n\n".join(parts)
+
+
+MARKS = "<!-- tables: benchmarks/accuracy.py writes them -->", "<!-- end of the tables -->"
+
+
+def put_between_marks(page: str, tables: str) -> str:
+    """Return a page with these tables between its two marks."""
+    before, _, rest = page.partition(MARKS[0])
+    _, found, after = rest.partition(MARKS[1])
+    if not found:
+        raise ValueError(f"The page has no lines {MARKS[0]} and {MARKS[1]}.")
+    return f"{before}{MARKS[0]}\n\n{tables}\n\n{MARKS[1]}{after}"

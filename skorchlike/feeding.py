@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from skorchlike.data.batches import Batching, FitData
@@ -22,7 +21,7 @@ def make_feed(estimator: Any, data: FitData, split_seed: int) -> Any:
         valid_options=estimator._said_to("valid_loader"),
     )
     cls = LoaderFeed if is_loader(data.X) else ArrayFeed
-    return cls(data, how, split_seed, partial(estimator._encode_target, name="y"))
+    return cls(data, how, split_seed, estimator._encode_target)
 
 
 def learn_inputs_of(estimator: Any, feed: Any, continued: TrainedModel | None) -> Inputs:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from skorchlike.data.arrays import input_batches
 from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
-from skorchlike.data.checks import as_numpy
+from skorchlike.data.checks import as_numpy, check_form
 from skorchlike.data.loading import LoaderBatches, is_loader
 from skorchlike.data.rows import Rows, finish
 from skorchlike.exceptions import ParameterError
@@ -42,35 +42,84 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     torch.Tensor of shape (n, ...)
         Of several outputs the first.
     """
-    outputs, n_rows = run_module(estimator, X)
-    outputs = [main_output(output) for output in outputs]
-    for output in outputs:
+    return run_module(estimator, X, MainOutputs)
+
+
+class MainOutputs:
+    """The outputs that predictions are made of, written into one tensor as they come.
+
+    Kept one by one, the small tensors would settle in the heap between the large ones that
+    come and go, and the memory would grow with the data.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        How many rows there will be, if that is known.
+    """
+
+    def __init__(self, n_rows: int | None) -> None:
+        self.n_rows, self.n_filled = n_rows, 0
+        self.whole: torch.Tensor | None = None
+        self.parts: list[torch.Tensor] = []
+
+    def append(self, output: Any) -> None:
+        """Take the output of the next batch."""
+        output = main_output(output)
         if not isinstance(output, torch.Tensor):
             raise ParameterError(
                 f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
                 "tuple or dict that begins with one. A do_predict(self, ctx) of a callback or a "
                 "subclass may assign it to ctx.y_pred."
             )
-    # a module that squeezes its output returns no dimension for a single row
-    outputs = [output.reshape(1) if output.ndim == 0 else output for output in outputs]
-    result = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    if n_rows is not None and len(result) != n_rows:
-        raise ParameterError(
-            f"The module returned {len(result)} rows for {n_rows} rows of X. It must return one "
-            "for each."
-        )
-    return result
+        # a module that squeezes its output returns no dimension for a single row
+        output = output.reshape(1) if output.ndim == 0 else output
+        n = len(output)
+        if self.whole is None and not self.parts and n < (self.n_rows or 0):
+            self.whole = output.new_empty((self.n_rows, *output.shape[1:]))
+        if self.whole is not None and output.shape[1:] == self.whole.shape[1:]:
+            # one too many shows in the count
+            self.whole[self.n_filled : self.n_filled + n] = output[
+                : len(self.whole) - self.n_filled
+            ]
+        else:
+            self.parts.append(output)
+        self.n_filled += n
+
+    def result(self) -> torch.Tensor:
+        """Return all outputs as one tensor."""
+        if self.n_rows is not None and self.n_filled != self.n_rows:
+            raise ParameterError(
+                f"The module returned {self.n_filled} rows for {self.n_rows} rows of X. It must "
+                "return one for each."
+            )
+        if self.whole is not None and not self.parts:
+            return self.whole
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+
+
+class AllOutputs:
+    """All that the module returns, on the CPU."""
+
+    def __init__(self, n_rows: int | None) -> None:
+        self.parts: list[Any] = []
+
+    def append(self, output: Any) -> None:
+        """Take the output of the next batch."""
+        output = tuple(output) if isinstance(output, list) else output
+        self.parts.append(map_arrays(lambda tensor: tensor.cpu(), output))
+
+    def result(self) -> Any:
+        """Return the joined outputs, in the structure of one."""
+        return concatenate(self.parts)
 
 
 def forward_model(estimator: Any, X: Any) -> Any:
     """Return all outputs of the module on the CPU, the batches joined."""
-    outputs, _ = run_module(estimator, X)
-    outputs = [tuple(output) if isinstance(output, list) else output for output in outputs]
-    return map_arrays(lambda tensor: tensor.cpu(), concatenate(outputs))
+    return run_module(estimator, X, AllOutputs)
 
 
-def run_module(estimator: Any, X: Any) -> tuple[list[Any], int | None]:
-    """Return all that the module returns, batch by batch, and the number of rows if known.
+def run_module(estimator: Any, X: Any, make_outputs: Any) -> Any:
+    """Run the module over inputs and return what `make_outputs` makes of its outputs.
 
     Callbacks that define predict stages or ``do_predict`` run as clones, with the
     state that the fit left them.
@@ -86,7 +135,9 @@ def run_module(estimator: Any, X: Any) -> tuple[list[Any], int | None]:
         history=[dict(record) for record in model.history_] if callbacks else [],
         epoch=model.n_epochs_,
     )
-    return predict_batches(ctx, batches, n_batches), n_rows
+    outputs = make_outputs(n_rows)
+    predict_batches(ctx, batches, n_batches, outputs)
+    return outputs.result()
 
 
 def targets_of(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -115,6 +166,11 @@ def _input_batches(
         rows = Rows(model.inputs_.encode(X), place, prepare, resident=False)
         size = resolve_batch_size(said, len(rows), AUTO_PREDICT_BATCH_SIZE)
         return input_batches(rows, size), -(-len(rows) // size), len(rows)
+
+    def to_inputs(X: Any) -> Any:
+        check_form(estimator, X)
+        return finish(X, place, prepare)
+
     loader = LoaderBatches(
         X,
         AUTO_PREDICT_BATCH_SIZE if said in ("auto", -1) else int(said),
@@ -122,7 +178,7 @@ def _input_batches(
         options=estimator._said_to("valid_loader"),
         prefix="valid_loader",
         with_target=False,
-        to_inputs=lambda X: finish(X, place, prepare),
+        to_inputs=to_inputs,
     )
     batches = ((X, index, last) for X, _, _, index, _, last in loader)
     return batches, loader.n_batches, loader.n_rows

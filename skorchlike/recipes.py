@@ -69,6 +69,8 @@ def recipe(name: str, task: str = "classification", **params: Any) -> dict[str, 
         )
     lr = {"lr": params["lr"]} if "lr" in params else {}
     made = {"module": name, "dtype": "float32", **RECIPES[name](task, **lr)}
+    if task == "regression":
+        made["target_transform"] = "standard"
     for component in ("module", "criterion", "optimizer", "callbacks"):
         if component in params and params[component] != made.get(component):
             made = {key: v for key, v in made.items() if not key.startswith(f"{component}__")}

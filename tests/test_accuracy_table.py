@@ -177,6 +177,16 @@ def test_the_report_has_every_set_and_counts_the_verdicts(bench):
     assert "| s | tabm | ≥ +0.1000 ± 0.0000 | ≥ +0.0500 ± 0.0000 |" in report
 
 
+def test_tables_go_between_the_marks_of_a_page(bench):
+    table = bench("accuracy_table")
+    page = "head\n\n{}\n\nold\n\n{}\n\nfoot\n".format(*table.MARKS)
+    changed = table.put_between_marks(page, "new")
+    assert changed == page.replace("old", "new")
+    assert table.put_between_marks(changed, "new") == changed
+    with pytest.raises(ValueError, match="no lines"):
+        table.put_between_marks("head", "new")
+
+
 def test_the_quick_run_prints_the_tables_and_keeps_nothing(bench, monkeypatch, capsys):
     accuracy = bench("accuracy")
     monkeypatch.setattr("sys.argv", ["accuracy.py", "--quick", "--only", "HistGB", "mlp"])

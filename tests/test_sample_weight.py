@@ -95,7 +95,8 @@ def fit(cls, *data, fit_params=None, **params):
 
 def outputs(est):
     with torch.no_grad():
-        return est.model_.module_(est.model_.preparation_(torch.tensor(X))).numpy()
+        inputs, prepare = torch.tensor(X), est.model_.preparation_
+        return est.model_.module_(inputs if prepare is None else prepare(inputs)).numpy()
 
 
 @problems

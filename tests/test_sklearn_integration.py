@@ -7,7 +7,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import torch
 from joblib import Parallel, delayed
 from sklearn import config_context
@@ -377,16 +376,6 @@ def test_frames_of_integers_and_nullable_columns_train():
     frame = pd.DataFrame(X, columns=list("abcd")).round().astype("Int64")
     est = net().fit(frame, pd.Series(Y))
     assert est.predict_proba(frame).shape == (150, 3)
-
-
-@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array", "coo_array"])
-@pytest.mark.parametrize("cls", [NeuralNetClassifier, NeuralNetRegressor])
-def test_sparse_is_refused_with_the_remedy(kind, cls):
-    with pytest.raises(TypeError, match=r"[Ss]parse data was passed.*toarray\(\)"):
-        cls().fit(getattr(scipy.sparse, kind)(X), Y)
-    est = cls(max_epochs=1).fit(X, Y)
-    with pytest.raises(TypeError, match=r"[Ss]parse"):
-        est.predict(getattr(scipy.sparse, kind)(X))
 
 
 def test_scipy_array_api_is_on_for_the_suite():

@@ -28,8 +28,8 @@ from skorchlike.data.split import split_rows
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import concatenate, map_arrays, n_rows_of
 
-Encode = Callable[[Any], np.ndarray]
-"""Targets as they come in a batch → targets as the loss takes them."""
+Encode = Callable[..., np.ndarray]
+"""Targets as they come in a batch, and their name → targets as the loss takes them."""
 
 
 class Feed:
@@ -61,12 +61,12 @@ class Feed:
         self.rows: np.ndarray | None = None
         self.valid_rows: np.ndarray | None = None
 
-    def scale_targets(self, scale: Encode) -> None:
+    def scale_targets(self, scale: Callable[[np.ndarray], np.ndarray]) -> None:
         """Apply what was learned of the targets to all of them, and to those to come."""
         data, encode = self.data, self.encode
         data.y = None if data.y is None else scale(data.y)
         data.y_val = None if data.y_val is None else scale(data.y_val)
-        self.encode = lambda y: scale(encode(y))
+        self.encode = lambda y, name: scale(encode(y, name))
 
     def train_target(self) -> tuple[Any, Any]:
         """Return targets and weights of the training rows; None where they are not known."""
@@ -90,6 +90,11 @@ class Feed:
         X_val = self.data.X_val
         arrays = X_val is not None and not is_loader(X_val)
         self.arrays_val = inputs.encode(X_val, "X_val") if arrays else None
+        if is_loader(X_val) and inputs.schema is not None and not inputs.schema.only_numbers:
+            raise ParameterError(
+                f"X_val must be a frame, since X is one with columns that are no numbers. Got a "
+                f"{type(X_val).__name__}."
+            )
 
     def _given_valid(self, place: Placement, prepare: Any) -> Any:
         """Return the batches of the validation data that were given."""
@@ -112,7 +117,7 @@ class Feed:
             make_loader=how.valid_loader or DataLoader,
             options=how.valid_options,
             prefix="valid_loader",
-            **_placing(place, prepare, self.data.labels, encode),
+            **_placing(place, prepare, self.data.labels, encode, more.get("name", "X")),
             **more,
         )
 
@@ -307,12 +312,16 @@ class LoaderFeed(Feed):
         return train, self._load_valid(data.X, place, prepare, self.encode, rows=rows)
 
 
-def _placing(place: Placement, prepare: Any, labels: bool, encode: Encode | None) -> dict[str, Any]:
+def _placing(
+    place: Placement, prepare: Any, labels: bool, encode: Encode | None, name: str = "X"
+) -> dict[str, Any]:
     """Return what puts the parts of a batch on the device."""
     dtype = torch.int64 if labels else place.dtype
 
+    of_y = name.replace("X", "y")
+
     def to_target(y: Any) -> Tensor:
-        return to_tensor(y if encode is None else encode(y), dtype, place.device, "y")
+        return to_tensor(y if encode is None else encode(y, of_y), dtype, place.device, of_y)
 
     return {
         "to_inputs": lambda X: finish(X, place, prepare),

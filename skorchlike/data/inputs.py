@@ -32,12 +32,15 @@ class Inputs:
         None for several inputs of one's own.
     cat_cardinalities : list of int
         Number of codes of each column of categories.
+    fills : bool
+        Whether missing numbers are taken.
     """
 
     schema: FrameSchema | None = None
     preparation: Preparation | None = None
     n_features: int | None = None
     cat_cardinalities: list[int] = field(default_factory=list)
+    fills: bool = False
 
     def encode(self, X: Any, name: str = "X") -> Any:
         """Return checked inputs as arrays: those of a frame's columns, others as they are.
@@ -66,6 +69,8 @@ class Inputs:
                     f"{name} has columns that are no numbers, and the fit had an array of numbers."
                 )
             X = as_arrays(schema, X, name)
+            self._refuse_new_holes(X, name)
+        elif self.fills and not is_nested(X) and not issparse(X):
             self._refuse_new_holes(X, name)
         return X
 
@@ -121,7 +126,7 @@ def learn_inputs(
     arrays : array, or dict or tuple of arrays
         X as arrays.
     """
-    inputs = Inputs()
+    inputs = Inputs(fills=fills)
     if is_frame(X):
         inputs.schema = schema = FrameSchema.learn(X, rows, "X")
         inputs.cat_cardinalities = list(schema.cat_cardinalities)

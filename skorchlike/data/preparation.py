@@ -128,7 +128,7 @@ class Preparation(nn.Module):
         result = self.transformer.transform(x.cpu().numpy())
         if hasattr(result, "toarray"):
             result = result.toarray()
-        return torch.from_numpy(np.ascontiguousarray(result)).to(x)
+        return torch.from_numpy(np.array(result, dtype=np.float64)).to(x)
 
 
 def learn_preparation(chunks: Chunks, transform: Any, seed: int) -> Preparation:
@@ -167,18 +167,31 @@ def learn_preparation(chunks: Chunks, transform: Any, seed: int) -> Preparation:
 
 
 def _moments(chunks: Chunks) -> tuple[Any, Any, Any]:
-    """Return mean, standard deviation (1 where there is none) and whether there are holes."""
+    """Return mean and standard deviation of each column, and whether only some are missing.
+
+    A column without any spread has an infinite scale: nothing can be learned of it, so a
+    value that it has for the first time in a prediction must not act by weights that never
+    were trained.
+    """
     from sklearn.preprocessing import StandardScaler
 
-    scaler, holes = StandardScaler(), None
-    for x, weight in chunks():
-        missing = np.isnan(x).any(axis=0)
-        holes = missing if holes is None else holes | missing
-        scaler.partial_fit(x, sample_weight=weight)
-    assert holes is not None
+    scaler, missing, present = StandardScaler(), np.array(False), np.array(False)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        for x, weight in chunks():
+            absent = np.isnan(x)
+            missing, present = missing | absent.any(axis=0), present | ~absent.all(axis=0)
+            scaler.partial_fit(x, sample_weight=weight)
+    if np.isinf(scaler.var_).any() or np.isinf(scaler.mean_).any():
+        column = int(np.flatnonzero(np.isinf(scaler.var_) | np.isinf(scaler.mean_))[0])
+        raise ParameterError(
+            f"X has values that are too large in column {column}: their squares are infinite, so "
+            "they have no standard deviation. Scale them."
+        )
     mean = np.nan_to_num(np.asarray(scaler.mean_, dtype=np.float64))
-    scale = np.asarray(scaler.scale_, dtype=np.float64)
-    return mean, np.where(np.isnan(scale) | (scale == 0), 1.0, scale), holes
+    scale = np.sqrt(np.asarray(scaler.var_, dtype=np.float64))
+    # the scaler divides by 1 where it takes what rounding left for no spread
+    flat = np.isnan(scale) | (scale == 0) | ((scaler.scale_ == 1) & (scale != 1))
+    return mean, np.where(flat, np.inf, scale), missing & present
 
 
 def _sample(chunks: Chunks, fill: np.ndarray, seed: int) -> np.ndarray:
@@ -200,7 +213,7 @@ def _robust(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spread = high - low
     whole = (x.max(axis=0) - x.min(axis=0)) / 2
     scale = np.where(spread > 0, spread, whole)
-    return center, np.where(scale > 0, scale, 1.0)
+    return center, np.where(scale > 0, scale, np.inf)
 
 
 def _transformer(transform: Any, sample: np.ndarray, seed: int) -> Any:
@@ -222,8 +235,18 @@ def _transformer(transform: Any, sample: np.ndarray, seed: int) -> Any:
         )
     else:
         fitted = clone(transform)
+    shown = sample[:2]
     try:
-        return fitted.fit(sample)
+        result = fitted.fit(sample).transform(shown)
     except Exception as error:
         error.add_note(f"Raised while fitting numeric_transform={transform!r} to the numbers.")
         raise
+    result = np.asarray(result.toarray() if hasattr(result, "toarray") else result)
+    good = result.ndim == 2 and len(result) == len(shown) and result.dtype.kind in "fiub"
+    if not good or not np.isfinite(result).all():
+        raise ParameterError(
+            f"The `numeric_transform` parameter ({transform!r}) must return finite numbers of "
+            f"shape (n, n_outputs). For {len(shown)} rows it returned shape {result.shape} of "
+            f"{result.dtype}."
+        )
+    return fitted

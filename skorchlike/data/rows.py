@@ -17,7 +17,7 @@ from torch import Tensor
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import is_nested, map_arrays, n_rows_of
 
-OWN_PAGES = 2**20
+OWN_PAGES = 2**17
 """From so many bytes on, gathered rows get memory pages of their own."""
 
 SCAN_BYTES = 4 * 2**20
@@ -157,7 +157,11 @@ class _Dense:
         return values.index_select(0, index) if out is None else _gather(values, index, out)
 
     def narrow(self, start: int, stop: int) -> Tensor:
-        return self.values[start:stop].clone(memory_format=torch.contiguous_format)
+        part = self.values[start:stop]
+        out = _fresh(tuple(part.shape), part)
+        if out is None:
+            return part.clone(memory_format=torch.contiguous_format)
+        return out.copy_(part)
 
 
 def _gather(values: Tensor, index: Tensor, out: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -21,17 +19,16 @@ def call_module(module: Any, X: Any) -> Any:
     ParameterError
         If its ``forward`` takes other arguments.
     """
-    if not isinstance(X, (dict, tuple)):
-        return module(X)
-    named, given = (X, ()) if isinstance(X, dict) else ({}, X)
+    named, given = (X, ()) if isinstance(X, dict) else ({}, X if isinstance(X, tuple) else (X,))
     try:
         return module(*given, **named)
     except TypeError as error:
         if _takes(module.forward, given, named):
             raise
         came = f"by the names {', '.join(named)}" if named else f"{len(given)} in a row"
+        came = came if len(given) != 1 else "one tensor"
         raise ParameterError(
-            f"The `module` {type(module).__name__} is called with the inputs {came}, and takes "
+            f"The `module` {type(module).__name__} is called with the inputs: {came}. It takes "
             f"forward{inspect.signature(module.forward)}. Name its arguments so, or replace the "
             "action by a do_predict(self, ctx). (A frame with columns that are no numbers comes "
             "as `numeric` and `categorical`.)"
@@ -59,9 +56,7 @@ class DefaultActions:
 
         Of several inputs a dict is passed by name, a tuple in its order.
         """
-        X = ctx.X
-        # a plain tensor, the most frequent, at the price of one look at its class
-        ctx.y_pred = ctx.module(X) if type(X) is Tensor else call_module(ctx.module, X)
+        ctx.y_pred = call_module(ctx.module, ctx.X)
 
     def do_get_loss(self, ctx: Context) -> None:
         """Assign ``ctx.loss``, the criterion of ``ctx.y_pred`` and ``ctx.y``.

@@ -225,7 +225,7 @@ class RunningLoss:
         batch size.
     """
 
-    LIMIT = 4096  # losses kept on the device between fetches: a bound on memory
+    LIMIT = 256  # losses kept on the device between fetches: a bound on memory
 
     def __init__(self, adds_up: bool = False) -> None:
         self.adds_up = adds_up

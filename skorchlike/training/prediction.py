@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -13,9 +13,19 @@ from skorchlike.training.modes import InEvalMode
 from skorchlike.training.stages import PREDICT_STAGES
 
 
+class Outputs(Protocol):
+    """What outputs are put into, such as a list."""
+
+    def append(self, output: Any, /) -> None:
+        """Take the output of the next batch."""
+
+
 def predict_batches(
-    ctx: Context, batches: Iterable[tuple[Any, Any, bool]], n_batches: int | None
-) -> list[Any]:
+    ctx: Context,
+    batches: Iterable[tuple[Any, Any, bool]],
+    n_batches: int | None,
+    outputs: Outputs,
+) -> None:
     """Run the module over batches, with the predict stages around it.
 
     Parameters
@@ -27,15 +37,12 @@ def predict_batches(
     n_batches : int or None
         How many there are, if that is known.
 
-    Returns
-    -------
-    list
-        What ``do_predict`` left in ``ctx.y_pred``, one a batch.
+    outputs : Outputs
+        Gets what ``do_predict`` left in ``ctx.y_pred``, batch by batch.
     """
     on = resolve_stages(ctx.callbacks, names=PREDICT_STAGES)
     # no cancel has a meaning here, whatever the action allows in training
     do_predict = resolve_action("predict", ctx.callbacks, ctx.estimator)
-    outputs: list[Any] = []
     error: BaseException | None = None
 
     def run(calls: Calls) -> None:
@@ -68,4 +75,3 @@ def predict_batches(
         run_exits(on.on_predict_exit, ctx, error, "")
         ctx._kill()
         error = None  # else its traceback and this frame keep one another alive
-    return outputs
