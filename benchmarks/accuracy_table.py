@@ -154,17 +154,27 @@ def _in_time(results: Results, data_sets: Sequence[Any], names: Sequence[str]) -
 
 
 def report(results: dict[str, Any], data_sets: Sequence[Any], contenders: Any) -> str:
-    """Return all tables."""
+    """Return all tables: of the sets that the recipes were tuned on, then of the others."""
+    held_out = [data for data in data_sets if data.name.startswith("fresh")]
+    tuned_on = [data for data in data_sets if data not in held_out]
+    parts = [section(results, tuned_on, contenders, "")]
+    if held_out:
+        parts.append(section(results, held_out, contenders, ", held-out sets"))
+    return "\n\n".join(parts)
+
+
+def section(results: dict[str, Any], data_sets: Sequence[Any], contenders: Any, which: str) -> str:
+    """Return the tables of some sets."""
     names = [name for name in contenders.ALL if name in results]
     of = Results(results)
     ours = [name for name in contenders.OURS if name in results]
-    parts = ["## Accuracy (classification) and R² (regression)"]
-    parts += [score_table(of, data_sets, names, "score"), "## Log loss"]
-    parts += [score_table(of, data_sets, names, "log_loss"), "## Seconds a fit"]
+    parts = [f"### Accuracy (classification) and R² (regression){which}"]
+    parts += [score_table(of, data_sets, names, "score"), f"### Log loss{which}"]
+    parts += [score_table(of, data_sets, names, "log_loss"), f"### Seconds a fit{which}"]
     parts += [time_table(of, data_sets, names)]
     if ours:
-        parts += ["## Paired differences", verdict_table(of, data_sets, ours)]
-        parts += ["## On how many sets a recipe is within one standard error, or better"]
+        parts += [f"### Paired differences{which}", verdict_table(of, data_sets, ours)]
+        parts += [f"### Sets on which a recipe is within one standard error, or better{which}"]
         parts += [counts(of, data_sets, ours)]
     return "\n\n".join(parts)
 

@@ -77,10 +77,11 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         How columns of numbers are transformed: ``"standard"``, ``"robust"``,
         ``"quantile"``, a scikit-learn transformer, or None. ``"auto"`` is ``"standard"`` for
         the built-in modules and None for one's own. Learned from the training rows.
-    target_transform : None or "standard", default=None
-        Whether the module is trained on targets of mean 0 and standard deviation 1, as
-        large or small ones need. Predictions are in the units of `y`; the losses in the
-        history are not.
+    target_transform : None, "auto" or "standard", default="auto"
+        ``"standard"``: the module is trained on targets of mean 0 and standard deviation 1.
+        Predictions and scores are in the units of `y`, the losses in the history and
+        ``ctx.y`` in those of the scaled target. ``"auto"`` is that for the built-in modules,
+        unless the criterion is for counts, and None for one's own.
     warm_start : bool, default=False
         Whether `fit` continues the previous fit with ``max_epochs`` more.
     random_state : int, RandomState instance or None, default=None
@@ -127,7 +128,7 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
 
     Notes
     -----
-    The targets are not scaled by default. Where they are large, set
+    A module of one's own gets the targets as they are. Where they are large, set
     ``target_transform="standard"``.
 
     Examples
@@ -145,10 +146,10 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseNeuralNet._parameter_constraints,
-        "target_transform": [None, StrOptions({"standard"})],
+        "target_transform": [None, StrOptions({"auto", "standard"})],
     }
 
-    def __init__(self, module: Any = None, *, target_transform: Any = None, **params: Any) -> None:
+    def __init__(self, module: Any = None, *, target_transform: Any = "auto", **params: Any) -> None:
         super().__init__(module, **params)
         self.target_transform = target_transform
 
@@ -187,20 +188,25 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         return y if y.dtype == np.float32 else y.astype(np.float64)
 
     def _learns_labels(self) -> bool:
-        return self.target_transform is not None
+        return self._scales_target()
 
-    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:
-        self._scale = None
-        if self.target_transform is None:
-            return
+    def _scales_target(self) -> bool:
+        """Whether the module is trained on a scaled target."""
         criterion = constructor(self, "criterion") or type(self.criterion)
-        if hasattr(criterion, "check_target") or criterion is nn.PoissonNLLLoss:
+        fixed = hasattr(criterion, "check_target") or criterion is nn.PoissonNLLLoss
+        if self.target_transform == "standard" and fixed:
             raise ParameterError(
                 f"target_transform={self.target_transform!r} moves the target, and the criterion "
                 f"{criterion.__name__} is for certain numbers alone. Set target_transform=None."
             )
-        assert y is not None
-        self._scale = TargetScale.learn(y, sample_weight)
+        if self.target_transform == "auto":
+            return self._is_built_in() and not fixed
+        return self.target_transform is not None
+
+    def _learn_scale(self, y: np.ndarray | None, sample_weight: np.ndarray | None) -> None:
+        self._scale = None
+        if y is not None and self._scales_target():
+            self._scale = TargetScale.learn(y, sample_weight)
 
     def _scale_target(self, y: np.ndarray) -> np.ndarray:
         return y if self._scale is None else self._scale.apply(y)

@@ -148,7 +148,7 @@ def test_training_loss_is_the_weighted_mean_computed_by_hand(batch_size):
 
 
 def test_training_loss_of_several_outputs_is_the_weighted_mean_of_row_means():
-    est = fit(REGRESSOR, X, T2, WEIGHTS, lr=STILL, max_epochs=1)
+    est = fit(REGRESSOR, X, T2, WEIGHTS, lr=STILL, max_epochs=1, target_transform=None)
     losses = ((outputs(est) - T2) ** 2).mean(1)
     expected = (WEIGHTS * losses).sum() / WEIGHTS.sum()
     assert est.loss_curve_[0] == pytest.approx(expected, rel=1e-10)

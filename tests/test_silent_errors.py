@@ -31,8 +31,8 @@ def classify(module=None, X=X, y=Y, fit=None, **params):
     ("X_given", "fit", "params", "name"),
     [
         (X * 1e40, {}, {"module": nn.Linear(4, 3)}, "X"),
-        (X * 1e40, {}, {"dtype": "float32"}, "X"),
-        (X * 70_000, {}, {"dtype": "float16"}, "X"),
+        (X * 1e40, {}, {"dtype": "float32", "numeric_transform": None}, "X"),
+        (X * 70_000, {}, {"dtype": "float16", "numeric_transform": None}, "X"),
         (X.astype("f4"), {"sample_weight": np.full(150, 1e-50)}, {}, "sample_weight"),
         (X.astype("f4"), {"sample_weight": np.full(150, 1e40)}, {}, "sample_weight"),
         (X, {"sample_weight": np.full(150, 1e308)}, {}, "sample_weight"),

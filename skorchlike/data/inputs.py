@@ -198,6 +198,8 @@ def _positions(X: Any, rows: np.ndarray) -> Any:
 def chunks_of(X: Any, rows: np.ndarray | None, sample_weight: np.ndarray | None) -> Chunks:
     """Return what yields the training rows, a few megabytes at a time."""
     weight = sample_weight if sample_weight is None or rows is None else sample_weight[rows]
+    if weight is not None:
+        weight = weight / weight.max()  # only their ratios count, and float32 holds those
 
     def chunks() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
         start = 0
