@@ -108,14 +108,17 @@ def _plain(params: dict[str, Any]) -> dict[str, str]:
 
 def run(data_sets: list[Any], contenders: dict[str, Any], cache: Cache, log: Any = print) -> None:
     """Cross-validate: for each data set fold by fold, in each the contenders in turn."""
+    from accuracy_contenders import is_run
+
     for data in data_sets:
         X, y = data.load()
+        suited = {name: make for name, make in contenders.items() if is_run(name, X)}
         entries = {
             name: cache.folds(name, data.name, made_of(make, data, X))
-            for name, make in contenders.items()
+            for name, make in suited.items()
         }
         for number, rows in enumerate(splits(data, X, y)):
-            for name, make in contenders.items():
+            for name, make in suited.items():
                 if str(number) in entries[name]:
                     continue
                 result = run_fold(make, data, X, y, rows, seed=number)

@@ -189,6 +189,15 @@ ALL: dict[str, Callable[[str, Any, int], Any]] = {
 OURS = RECIPES
 
 
+MOST_CELLS = {"ft_transformer": 20_000}
+"""Contenders that are slow on a CPU, and the rows times columns up to which they are run."""
+
+
+def is_run(name: str, X: Any) -> bool:
+    """Whether a contender is run on data of this size."""
+    return X.shape[0] * X.shape[1] <= MOST_CELLS.get(name, X.shape[0] * X.shape[1])
+
+
 def missing() -> list[str]:
     """Return the contenders whose package is not installed."""
     packages = {"skorch MLP": "skorch", "pytabkit RealMLP": "pytabkit"}

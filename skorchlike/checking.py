@@ -11,8 +11,14 @@ from torch.utils.data import DataLoader
 from skorchlike.data.batches import AUTO_BATCH_SIZE, FitData
 from skorchlike.data.checks import check_lengths, check_weight, check_X, n_inputs
 from skorchlike.data.frames import is_frame
-from skorchlike.data.loading import is_loader
-from skorchlike.data.peeking import collect_targets, first_batch, tensors_of
+from skorchlike.data.loading import LoaderBatches, is_loader
+from skorchlike.data.peeking import (
+    ORDER_OPTIONS,
+    collect_targets,
+    first_batch,
+    gather_targets,
+    tensors_of,
+)
 from skorchlike.data.sampling import check_options
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import is_nested
@@ -145,15 +151,20 @@ def _check_loader(estimator: Any, X: Any, *, own: bool, reset: bool, classes: An
         "options": estimator._said_to("train_loader"),
         "make_loader": estimator.train_loader or DataLoader,
     }
-    shown, y, _ = first_batch(X, 2, **said)
+    shown, y, weight = first_batch(X, 2, **said)
+    weights = None
     check_X(estimator, shown, own_module=own, reset=reset)
     _check_inputs_of_built_in(estimator, shown)
     looks = reset and classes is None and estimator._learns_labels()
-    if looks:
+    if looks and weight is None:
         y = collect_targets(X, AUTO_BATCH_SIZE, **said)
+    elif looks:
+        options = {k: v for k, v in said["options"].items() if k not in ORDER_OPTIONS}
+        said["options"] = options
+        y, weights = gather_targets(LoaderBatches(X, AUTO_BATCH_SIZE, **said))
     y = estimator._encode_target(y, "y", learn=reset, classes=classes)
     labels = np.issubdtype(y.dtype, np.integer)
-    return FitData(X, y if looks else None, None, labels=labels, first_inputs=shown)
+    return FitData(X, y if looks else None, weights, labels=labels, first_inputs=shown)
 
 
 def _check_validation(

@@ -32,9 +32,7 @@ from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.components import (
     follows_input_dtype,
 )
-from skorchlike.params.continuing import (
-    class_name,
-)
+from skorchlike.params.continuing import check_same_transforms, class_name
 from skorchlike.params.placing import check_device
 from skorchlike.training.actions import DefaultActions
 from skorchlike.training.calls import acts_in_predict, columns_of, in_order
@@ -116,6 +114,8 @@ def fit_model(
     feed = make_feed(estimator, data, split_seed)
     if continued is None:
         estimator._learn_scale(*feed.train_target())
+    else:
+        check_same_transforms(continued.continuation_["transforms"], _transforms(estimator))
     feed.scale_targets(estimator._scale_target)
     with private_rng(init_seed, device):
         inputs = learn_inputs_of(estimator, feed, continued)
@@ -141,6 +141,12 @@ def fit_model(
         finally:
             ctx._kill()
             interrupt = None  # its traceback would keep this frame alive, and that the data
+
+
+def _transforms(estimator: Any) -> dict[str, Any]:
+    """Return what is said about the transforms of numbers, by the parameters' names."""
+    names = ("numeric_transform", "target_transform")
+    return {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
 
 
 def _run(loop: Loop) -> KeyboardInterrupt | None:
@@ -247,6 +253,7 @@ class Fit:
                 "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},
                 "module": said_about(self.estimator, "module"),
                 "criterion": said_about(self.estimator, "criterion"),
+                "transforms": _transforms(self.estimator),
                 "global_step": ctx.global_step,
                 "optimizer": type(parts.optimizer),
                 "options": parts.options,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,13 @@ def arrays_of(X: Any, name: str = "X") -> Iterator[tuple[str, Any]]:
 def first_array(X: Any) -> Any:
     """Return the first array."""
     return next(arrays_of(X))[1]
+
+
+def main_output(y_pred: Any) -> Any:
+    """Return the first of a module's outputs: the one that predictions are made of."""
+    if isinstance(y_pred, Mapping):
+        return next(iter(y_pred.values()), None)
+    return y_pred[0] if isinstance(y_pred, (tuple, list)) and y_pred else y_pred
 
 
 def n_rows_of(X: Any) -> int:

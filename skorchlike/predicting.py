@@ -12,19 +12,19 @@ from torch.utils.data import DataLoader
 
 from skorchlike.data.arrays import input_batches
 from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
-from skorchlike.data.checks import as_numpy, check_form
+from skorchlike.data.checks import check_form
 from skorchlike.data.loading import LoaderBatches, is_loader
+from skorchlike.data.peeking import gather_targets
 from skorchlike.data.rows import Rows, finish
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
-from skorchlike.nested import concatenate, map_arrays
+from skorchlike.nested import concatenate, main_output, map_arrays
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.continuing import class_name
 from skorchlike.params.routing import is_dropped
 from skorchlike.training.calls import acts_in_predict, in_order, uses_stage
 from skorchlike.training.context import Context
 from skorchlike.training.prediction import predict_batches
-from skorchlike.training.scores import main_output
 
 
 def predict_model(estimator: Any, X: Any) -> torch.Tensor:
@@ -142,7 +142,6 @@ def run_module(estimator: Any, X: Any, make_outputs: Any) -> Any:
 
 def targets_of(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the targets and weights that a dataset or loader holds, in its order."""
-    targets, weights = [], []
     batches = LoaderBatches(
         X,
         AUTO_PREDICT_BATCH_SIZE,
@@ -150,11 +149,7 @@ def targets_of(estimator: Any, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         options=estimator._said_to("valid_loader"),
         prefix="valid_loader",
     )
-    for _, y, weight, *_ in batches:
-        targets.append(as_numpy(y))
-        weights.append(weight)
-    weighted = all(weight is not None for weight in weights)
-    return np.concatenate(targets), np.concatenate(weights) if weighted else None
+    return gather_targets(batches)
 
 
 def _input_batches(
@@ -171,6 +166,12 @@ def _input_batches(
         check_form(estimator, X)
         return finish(X, place, prepare)
 
+    schema = model.inputs_.schema
+    if schema is not None and not schema.only_numbers:
+        raise ParameterError(
+            "X must be a frame, as in the fit, since some of its columns are categorical or "
+            f"otherwise no numbers. Got a {type(X).__name__}."
+        )
     loader = LoaderBatches(
         X,
         AUTO_PREDICT_BATCH_SIZE if said in ("auto", -1) else int(said),

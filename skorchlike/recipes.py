@@ -42,13 +42,17 @@ def recipe(name: str, task: str = "classification", **params: Any) -> dict[str, 
     Notes
     -----
     "realmlp" follows D. Holzmüller, L. Grinsztajn, I. Steinwart, "Better by default: strong
-    pre-tuned MLPs and boosted trees on tabular data", 2024, with one difference: it trains on
-    all rows to the end of its schedule, where theirs holds out a fifth and keeps the best
-    epoch. "resnet" and "ft_transformer" take optimizer, rates and sizes from Y. Gorishniy et
-    al., "Revisiting Deep Learning Models for Tabular Data", 2021; "tabm" from Y. Gorishniy
-    et al., "TabM: Advancing Tabular Deep Learning with Parameter-Efficient Ensembling",
-    2025. Where these stop early, and in "mlp", we anneal the rate over a fixed number
-    of epochs instead.
+    pre-tuned MLPs and boosted trees on tabular data", 2024, and the decays those of its
+    authors' package; of epochs that are equally good it keeps the first, not the last, and
+    it does not clip predictions to the range of the targets. It holds out a fifth of the rows
+    (unless `fit` is given ``X_val``), "mlp" and "resnet" 15 %.
+
+    "resnet" and "ft_transformer" take their modules from Y. Gorishniy et al., "Revisiting Deep
+    Learning Models for Tabular Data", 2021, "tabm" from Y. Gorishniy et al., "TabM: Advancing
+    Tabular Deep Learning with Parameter-Efficient Ensembling", 2025. The sizes of
+    "ft_transformer" and "tabm" are a fraction of theirs, to train on a CPU; and where these
+    stop early, "ft_transformer" and "tabm" anneal the rate over a fixed number of epochs, on
+    all rows.
 
     How well they do is in the accuracy table of the documentation.
 

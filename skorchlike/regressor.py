@@ -149,7 +149,9 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         "target_transform": [None, StrOptions({"auto", "standard"})],
     }
 
-    def __init__(self, module: Any = None, *, target_transform: Any = "auto", **params: Any) -> None:
+    def __init__(
+        self, module: Any = None, *, target_transform: Any = "auto", **params: Any
+    ) -> None:
         super().__init__(module, **params)
         self.target_transform = target_transform
 

@@ -334,3 +334,116 @@ def test_images_train_as_their_pixels_do():
     expected = flat.predict_proba(images.reshape(N, -1))
     assert np.array_equal(net.predict_proba(images), expected)
     assert np.array_equal(net.predict_proba(torch.from_numpy(images)), expected)
+
+
+class InPlace(nn.Module):
+    """Writes to its inputs, as a first ``nn.ReLU(inplace=True)`` does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(P, 3, dtype=torch.float64)
+
+    def init_from_data(self, X):
+        X.zero_()
+
+    def forward(self, X):
+        return self.linear(X.mul_(1.01).relu_())
+
+
+class Stored(IterableDataset):
+    """Batches that are kept, or filled into one buffer again and again."""
+
+    def __init__(self, X, y, reuse=False):
+        self.batches = [(X[i : i + 30], y[i : i + 30]) for i in range(0, N, 30)]
+        self.reuse = reuse
+
+    def __iter__(self):
+        buffer = [torch.empty_like(part) for part in self.batches[0]]
+        for batch in self.batches:
+            if not self.reuse:
+                yield batch
+                continue
+            for place, part in zip(buffer, batch, strict=True):
+                place.copy_(part)
+            yield tuple(buffer)
+
+
+def codes_of(labels):
+    return np.searchsorted(np.unique(labels), labels)
+
+
+KEPT = {
+    "array": lambda X, y: (X, y),
+    "fortran": lambda X, y: (np.asfortranarray(X), y),
+    "tensor": lambda X, y: (torch.from_numpy(X), torch.from_numpy(y)),
+    "tensor-dataset": lambda X, y: (TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), None),
+    "items": lambda X, y: (Items(torch.from_numpy(X), torch.from_numpy(y)), None),
+    "batches": lambda X, y: (Batches(torch.from_numpy(X), torch.from_numpy(y)), None),
+    "stored-batches": lambda X, y: (
+        DataLoader(Stored(torch.from_numpy(X), torch.from_numpy(y)), batch_size=None),
+        None,
+    ),
+    "stored-arrays": lambda X, y: (
+        DataLoader([(X[i : i + 30], y[i : i + 30]) for i in range(0, N, 30)], batch_size=None),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("batch_size", [30, N])
+def test_a_module_that_writes_to_its_input_changes_no_data(kind, batch_size):
+    given, labels = X.copy(), codes_of(LABELS)
+    data, y = KEPT[kind](given, labels)
+    net = NeuralNetClassifier(InPlace, max_epochs=2, batch_size=batch_size, random_state=0)
+    net.fit(data, y).predict(data)
+    assert np.array_equal(given, X)
+    assert np.array_equal(labels, codes_of(LABELS))
+
+
+def test_a_source_may_use_its_memory_anew_for_each_batch():
+    tensors = torch.from_numpy(X), torch.from_numpy(codes_of(LABELS))
+    loaders = [DataLoader(Stored(*tensors, reuse), batch_size=None) for reuse in (False, True)]
+    net = NeuralNetClassifier(Linear, **PARAMS)
+    one, other = (net.fit(loader).predict_proba(loader) for loader in loaders)
+    assert np.array_equal(one, other)
+
+
+class Weighted(Items):
+    """With a weight for each item."""
+
+    def __init__(self, X, y, w):
+        super().__init__(X, y)
+        self.w = w
+
+    def __getitem__(self, i):
+        return self.X[i], self.y[i], self.w[i]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "loader"])
+@estimators
+def test_weights_that_a_dataset_holds_count_as_those_of_arrays(kind, estimator):
+    special = {"classifier": {"class_weight": "balanced"}, "regressor": {}}[estimator]
+    net, y = make(estimator, "mlp", **special)
+    y = codes_of(y) if estimator == "classifier" else y
+    w = RNG.integers(1, 9, N).astype(float)
+    expected = outputs(net.fit(X, y, sample_weight=w), X)
+    data = Weighted(X, y, w)
+    data = data if kind == "dataset" else DataLoader(data, batch_size=30)
+    np.testing.assert_allclose(outputs(net.fit(data), X), expected, rtol=1e-9, atol=1e-12)
+    score = net.score(X, y, sample_weight=w)
+    assert net.score(data) == pytest.approx(score, rel=1e-9)
+
+
+def test_a_stream_of_unknown_length_goes_with_schedules_that_need_no_total():
+    data = Stream(X, codes_of(LABELS))
+    net = NeuralNetClassifier(
+        Linear, **PARAMS, callbacks=["lr_scheduler"], callbacks__lr_scheduler__policy="exponential",
+        callbacks__lr_scheduler__policy__gamma=0.5,
+    )  # fmt: skip
+    assert net.fit(data).history_["lr"].iloc[-1] == pytest.approx(0.01 * 0.25)
+    net.set_params(
+        callbacks__lr_scheduler__policy="one_cycle", callbacks__lr_scheduler__unit="batch"
+    )
+    with pytest.raises(ValueError, match="total"):
+        net.fit(data)

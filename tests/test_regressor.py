@@ -73,7 +73,9 @@ def test_loss_is_the_mean_squared_error():
 
 @pytest.mark.parametrize("y", [T, T[:, None], T2], ids=["flat", "column", "two"])
 def test_validation_columns_are_those_of_predict(y):
-    est = NeuralNetRegressor(max_epochs=3, random_state=0, predict_batch_size=16)
+    est = NeuralNetRegressor(
+        max_epochs=3, random_state=0, predict_batch_size=16, target_transform=None
+    )
     est.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
     last = est.history_.iloc[-1]
     assert last["valid_loss"] == pytest.approx(mean_squared_error(y[80:], est.predict(X[80:])))

@@ -26,7 +26,8 @@ def fit(y=Y, X=X, fit_params=None, **params):
 def test_it_trains_as_a_scaler_around_the_estimator_does(y, criterion):
     ours = fit(y, criterion=criterion)
     around = TransformedTargetRegressor(
-        NeuralNetRegressor(**PARAMS, criterion=criterion, target_transform=None), StandardScaler()
+        regressor=NeuralNetRegressor(**PARAMS, criterion=criterion, target_transform=None),
+        transformer=StandardScaler(),
     ).fit(X, y)
     np.testing.assert_allclose(ours.predict(X), around.predict(X), rtol=1e-6)
 
@@ -67,7 +68,7 @@ def test_quantiles_and_spreads_are_in_the_units_of_the_target():
     quantiles = net.predict_quantiles(X)
     assert quantiles.shape == (200, 2, 3)
     np.testing.assert_array_equal(quantiles[:, :, 1], net.predict(X))
-    inside = (quantiles[:, :, 0] < Y) & (Y < quantiles[:, :, 2])
+    inside = (quantiles[:, :, 0] < Y) & (quantiles[:, :, 2] > Y)
     assert (inside.mean(0) > 0.5).all()
     mean, spread = fit(criterion="gaussian_nll", max_epochs=100).predict(X, return_std=True)
     assert ((np.abs(mean - Y) < 3 * spread).mean(0) > 0.9).all()

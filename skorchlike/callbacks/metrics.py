@@ -25,6 +25,7 @@ from skorchlike.callbacks.tools.scorers import (
     weighs,
 )
 from skorchlike.exceptions import ParameterError
+from skorchlike.nested import main_output
 from skorchlike.params.calling import short
 
 if TYPE_CHECKING:
@@ -160,9 +161,7 @@ class Metrics(Callback):
         rows = self._rows
         if rows is None:
             return
-        output = ctx.y_pred[0] if isinstance(ctx.y_pred, (tuple, list)) else ctx.y_pred
-        if isinstance(output, torch.Tensor) and output.ndim == 0:
-            output = output.reshape(1)  # a module that squeezes its output, at a single row
+        output = _with_rows(main_output(ctx.y_pred))
         # numbers are labels too where a row has several, or their probabilities
         one_a_row = getattr(ctx.estimator, "_target_kind", None) == "labels"
         _check_batch(output, ctx.y, one_a_row)
@@ -214,7 +213,9 @@ class Metrics(Callback):
             for preds, target in zip(*(part.split(sizes) for part in responses), strict=True):
                 for name, metric in self._objects.items():
                     with torch.no_grad(), _noted(name, self._phase):
-                        metric.update(_preds_for(metric, preds, self._of_labels), target)
+                        metric.update(
+                            _preds_for(metric, preds, self._of_labels and y.ndim == 1), target
+                        )
         if self._scorers:
             rows.keep([outputs, y, weight])
         self._warn(
@@ -280,14 +281,19 @@ def _responses(
     return [part.to(ctx.device) for part in pair]
 
 
-def _preds_for(metric: Any, preds: torch.Tensor, of_labels: bool) -> torch.Tensor:
+def _with_rows(output: Any) -> Any:
+    """Return the output of a module that squeezes it, at a single row, with its dimension."""
+    return output.reshape(1) if isinstance(output, torch.Tensor) and output.ndim == 0 else output
+
+
+def _preds_for(metric: Any, preds: torch.Tensor, one_label_a_row: bool) -> torch.Tensor:
     """Return what one object is given: of two classes the probability of the second.
 
     So binary ones want it. The multiclass ones of torchmetrics and torcheval would take a
     single probability for a label.
     """
     every = type(metric).__name__.startswith(("Multiclass", "Multilabel"))
-    return preds[:, 1] if of_labels and preds.shape[1] == 2 and not every else preds
+    return preds[:, 1] if one_label_a_row and preds.shape[1] == 2 and not every else preds
 
 
 @contextmanager

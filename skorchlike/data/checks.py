@@ -19,15 +19,11 @@ from sklearn.utils.validation import (
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from skorchlike.data.advice import KINDS, advise
 from skorchlike.data.frames import as_frame, is_frame
 from skorchlike.data.rows import in_chunks
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import arrays_of, is_nested, n_rows_of
-
-KINDS = (
-    "an array, a tensor, a DataFrame, a sparse matrix, a dict or tuple of arrays, or a torch "
-    "Dataset or DataLoader"
-)
 
 
 def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str = "X") -> Any:
@@ -42,7 +38,7 @@ def check_X(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str 
         dimensions for a module of one's own only.
     own_module : bool
         Whether the module is one's own: then any number of dimensions and integers are
-        kept, and no number may be missing.
+        kept, and no number may be missing unless ``numeric_transform`` fills it.
     reset : bool
         Whether this is a new fit.
     name : str
@@ -151,6 +147,7 @@ def _is_tuple_of_arrays(X: Any) -> bool:
 def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str) -> Any:
     dtype = "numeric" if own_module else [np.float64, np.float32]
     given = X
+    fills = _fills(estimator, X, own_module=own_module, reset=reset, name=name)
     refuse_kind(X, name)
     try:
         X = validate_data(
@@ -160,10 +157,12 @@ def _check_array(estimator: Any, X: Any, *, own_module: bool, reset: bool, name:
             dtype=dtype,
             accept_sparse="csr",
             allow_nd=own_module,
-            ensure_all_finite=True if own_module or issparse(X) else "allow-nan",
+            ensure_all_finite="allow-nan" if fills and not issparse(X) else True,
         )
     except (ValueError, TypeError) as error:
-        advice = _advice(given, error)
+        if own_module and "contains NaN" in str(error):
+            raise ParameterError(_not_finite(name, "NaN", getattr(given, "ndim", 2))) from None
+        advice = advise(given, error)
         if name == "X" and not advice:
             raise
         text = f"{str(error).rstrip('.')}. {advice}" if advice else error
@@ -194,26 +193,6 @@ def refuse_kind(X: Any, name: str) -> None:
         )
 
 
-def _advice(X: Any, error: Exception) -> str:
-    """Return what to do about an array that cannot be used, if there is more to say."""
-    first = X[0] if isinstance(X, (list, tuple)) and len(X) else None
-    text = str(error)
-    if isinstance(first, Mapping):
-        return "For a list of records pass a frame: pandas.DataFrame(X)."
-    if isinstance(first, Tensor) or is_frame(first):
-        return "Several inputs are a dict or tuple of arrays; rows are joined by torch.stack."
-    if not isinstance(X, (list, tuple)) and not (issparse(X) or hasattr(X, "__array__")):
-        return f"Expected {KINDS}. Got a {type(X).__name__}."
-    if "string" in text or "argument must be" in text:
-        return "Columns of strings or objects go into a frame: pandas.DataFrame(X)."
-    if "dim <= 2" in text:
-        return (
-            f"Got shape {np.shape(X)}. Reshape it, X.reshape(len(X), -1), or pass a module of "
-            "your own, which takes any number of dimensions."
-        )
-    return ""
-
-
 def sparse_tensor(X: Tensor, name: str) -> csr_array:
     """Return a sparse tensor as a sparse matrix, which has fast access to rows."""
     if X.layout not in (torch.sparse_csr, torch.sparse_coo) or X.ndim != 2:
@@ -241,9 +220,14 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
     if X.is_complex():
         raise ValueError(f"Complex data not supported. {name} is a tensor of {X.dtype}.")
     if X.is_floating_point():
-        bad = torch.isfinite if own_module else _no_infinity
-        if not all(bad(part).all() for part in in_chunks(X)):
-            raise ValueError(_not_finite(name, own_module))
+        fills = _fills(estimator, X, own_module=own_module, reset=reset, name=name)
+        good = _no_infinity if fills else torch.isfinite
+        if not all(good(part).all() for part in in_chunks(X)):
+            if fills:
+                raise ValueError(
+                    f"{name} contains infinity. Replace it by a number, or by NaN for a missing one."
+                )
+            raise ParameterError(_not_finite(name, "NaN or infinity", X.ndim))
     _check_feature_names(estimator, X, reset=reset)
     if reset:
         _check_n_features(estimator, X, reset=True)
@@ -258,10 +242,28 @@ def _no_infinity(X: Tensor) -> Tensor:
     return ~X.isinf()
 
 
-def _not_finite(name: str, own_module: bool) -> str:
-    if own_module:
-        return f"{name} contains NaN or infinity. Impute or drop such rows first."
-    return f"{name} contains infinity. Replace it by a number, or by NaN for a missing one."
+def _fills(estimator: Any, X: Any, *, own_module: bool, reset: bool, name: str) -> bool:
+    """Whether missing numbers are filled, and so may come."""
+    if not own_module:
+        return True
+    if getattr(X, "ndim", 2) != 2:
+        return False
+    if name == "X" and not reset:  # as the fit did it, whatever is said since
+        return estimator.model_.inputs_.preparation is not None
+    said = estimator.numeric_transform
+    return said is not None and not (isinstance(said, str) and said == "auto")
+
+
+def _not_finite(name: str, what: str, n_dimensions: int | None = None) -> str:
+    """Say what holds for a module of one's own, which gets the numbers as they are."""
+    advice = "Impute or drop such rows first."
+    if n_dimensions == 2:
+        advice = (
+            "A `module` of your own gets the numbers as they are. With "
+            "numeric_transform='standard' missing ones are filled, and flagged in further columns. "
+            "Or impute or drop such rows first."
+        )
+    return f"{name} contains {what}. {advice}"
 
 
 def _check_sizes(X: Any, name: str) -> None:
@@ -330,7 +332,7 @@ def _check_part(array: Any, name: str) -> Any:
         if array.is_floating_point() and not all(
             torch.isfinite(part).all() for part in in_chunks(array)
         ):
-            raise ValueError(_not_finite(name, True))
+            raise ValueError(_not_finite(name, "NaN or infinity"))
         return array
     if isinstance(array, Tensor):
         return sparse_tensor(array, name)

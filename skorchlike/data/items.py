@@ -15,7 +15,7 @@ from skorchlike.nested import arrays_of
 
 
 def read_batch(
-    batch: Any, *, with_target: bool = True, name: str = "X"
+    batch: Any, *, with_target: bool = True, name: str = "X", prefix: str = "train_loader"
 ) -> tuple[Any, Any, Any, int]:
     """Tell inputs, targets and weights of a batch apart, and check that they belong together.
 
@@ -29,6 +29,8 @@ def read_batch(
         weights are not looked at.
     name : str
         The argument's name, for errors.
+    prefix : str
+        The prefix of the loader's parameters, for errors.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def read_batch(
     >>> sorted(X), len(y), sample_weight, n
     (['a'], 5, None, 5)
     """
-    X, y, weight = _parts(batch, with_target, name)
+    X, y, weight = _parts(batch, with_target, name, prefix)
     X = _inputs(X, name)
     if isinstance(X, Tensor) and X.ndim == 1:
         raise ParameterError(
@@ -147,7 +149,7 @@ def describe_parts(X: Any, y: Any, weight: Any) -> str:
     return "; ".join(f"{part} {describe(value)}" for part, value in parts if value is not None)
 
 
-def _parts(batch: Any, with_target: bool, name: str) -> tuple[Any, Any, Any]:
+def _parts(batch: Any, with_target: bool, name: str, prefix: str) -> tuple[Any, Any, Any]:
     if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
         y, weight = batch[1], batch[2] if len(batch) == 3 else None
         if not with_target:
@@ -162,7 +164,7 @@ def _parts(batch: Any, with_target: bool, name: str) -> tuple[Any, Any, Any]:
     raise ParameterError(
         f"The data given as {name} must yield {wanted}, where X is a tensor or array, or a dict "
         f"or tuple of them. Got {describe(batch)}. Return such a tuple from __getitem__ (or "
-        "__iter__), or from a collate_fn of your own."
+        f"__iter__), or from a function of your own that makes batches, {prefix}__collate_fn."
     )
 
 
@@ -180,11 +182,11 @@ def _inputs(X: Any, name: str, where: str = "X") -> Any:
 
 
 def _leaf(value: Any, where: str, name: str) -> Tensor:
-    """Return a copy, if it may be a view of the data: a module may write to it."""
+    """Return a copy: a module may write to it, and the source may use its memory anew."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.ndim:
-        return as_tensor(value if value.base is None else value.copy())
+        return as_tensor(value.copy())
     if isinstance(value, Tensor) and value.ndim:
-        return value.detach().clone() if value._is_view() else value.detach()
+        return value.detach().clone()
     raise ParameterError(
         f"{where} in a batch of the data given as {name} must be a tensor, or an array of numbers, "
         f"with the rows of the batch in its first dimension. Got {describe(value)}."
@@ -226,7 +228,7 @@ def collate_items(items: Any) -> Any:
         differ = next((item for item in items if describe(item) != describe(items[0])), None)
         other = "" if differ is None else f", another {describe(differ)}"
         raise ParameterError(
-            f"The items of a batch cannot be stacked: {error} The first item is "
+            f"The items of a batch cannot be stacked: {str(error).rstrip('.')}. The first item is "
             f"{describe(items[0])}{other}. Items must hold tensors, arrays or numbers of one "
             "shape; for sequences of different lengths see PadCollate."
         ) from error

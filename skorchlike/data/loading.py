@@ -265,14 +265,13 @@ class LoaderBatches:
         """Yield X, y, sample_weight, what returns the index, number of rows, is last."""
         start = 0
         fetched = self.fetch(self._pass_seed())
-        current: Any
-        following: Any = next(fetched, None)
+        # copied before the source may use its memory anew for the following batch
+        placed = ((self._placed(batch, rows), rows) for batch, rows in fetched)
+        following: Any = next(placed, None)
         while following is not None:
-            current, following = following, next(fetched, None)
-            *batch, n = self._placed(*current)
-            index = partial(row_numbers, current[1], start, n)
-            current = None  # what was read may go once it is on the device
-            yield (*batch, index, n, following is None)
+            (*batch, n), rows = following
+            following = next(placed, None)
+            yield (*batch, partial(row_numbers, rows, start, n), n, following is None)
             start += n
         self.looks = False
 
@@ -291,7 +290,7 @@ class LoaderBatches:
                 prefix=self.prefix,
             )
         for batch, _ in same.fetch(FIXED_SEED):
-            yield self.to_inputs(read_batch(batch, with_target=self.with_target, name=self.name)[0])
+            yield self.to_inputs(self._read(batch)[0])
 
     def _pass_seed(self) -> int:
         """Return a seed for what loader, dataset and workers draw in a pass."""
@@ -353,9 +352,12 @@ class LoaderBatches:
                 " its __getitem__ raised StopIteration. Correct its __len__ or what raises that."
             )
 
+    def _read(self, batch: Any) -> tuple[Any, Any, Any, int]:
+        return read_batch(batch, with_target=self.with_target, name=self.name, prefix=self.prefix)
+
     def _placed(self, batch: Any, index: Any) -> tuple[Any, Any, Any, int]:
         """Check a batch against the first one and put it on the device."""
-        X, y, weight, n = read_batch(batch, with_target=self.with_target, name=self.name)
+        X, y, weight, n = self._read(batch)
         structure = (structure_of(X), None if y is None else y.ndim, weight is None)
         if self.first is None:
             self.first = structure, describe_parts(X, y, weight)
@@ -373,7 +375,15 @@ class LoaderBatches:
             check_numbers(X if self.looks else (), weight, self.name)
         y = None if y is None else self.to_target(y)
         weight = None if weight is None else self.to_weight(weight)
-        X = self.to_inputs(X)
+        try:
+            X = self.to_inputs(X)
+        except ParameterError as error:
+            if not self.with_target and isinstance(X, dict) and "collate_fn" not in self.options:
+                error.add_note(
+                    f"If {self.prefix}__collate_fn is left out, torch makes the batches of "
+                    "validation and prediction. Give it there too if training has one."
+                )
+            raise
         if self.looks and self.to_inputs is not _same:  # as they are given they may be missing
             check_no_holes(X, self.name)
         return X, y, weight, n

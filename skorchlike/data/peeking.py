@@ -118,7 +118,7 @@ def first_batch(
     )
     fetched = batches.fetch(FIXED_SEED)
     try:
-        return read_batch(next(fetched)[0], with_target=with_target, name=name)[:3]
+        return read_batch(next(fetched)[0], with_target=with_target, name=name, prefix=prefix)[:3]
     finally:
         fetched.close()
 
@@ -163,12 +163,22 @@ def collect_targets(
     batches = LoaderBatches(
         source, batch_size, make_loader=make_loader, options=options, name=name, prefix=prefix
     )
-    parts = [as_numpy(y) for _, y, *_ in batches]
+    return gather_targets(batches)[0]
+
+
+def gather_targets(batches: LoaderBatches) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return all targets and weights of a pass; None where there are no weights."""
+    targets, weights = [], []
+    for _, y, weight, *_ in batches:
+        targets.append(as_numpy(y))
+        weights.append(None if weight is None else as_numpy(weight))
+    weighted = all(weight is not None for weight in weights)
     try:
-        return np.concatenate(parts)
+        return np.concatenate(targets), np.concatenate(weights) if weighted else None
     except ValueError as error:
         raise ParameterError(
-            f"The targets of the data given as {name} differ in shape from batch to batch: {error}"
+            f"The targets of the data given as {batches.name} differ in shape from batch to "
+            f"batch: {error}"
         ) from error
 
 
@@ -183,8 +193,8 @@ def _known_targets(source: Any) -> np.ndarray | None:
         known = _known_targets(source.dataset)
         return None if known is None else known[np.asarray(source.indices, dtype=np.int64)]
     if type(source) is ConcatDataset:
-        parts = [_known_targets(dataset) for dataset in source.datasets]
-        return None if any(part is None for part in parts) else np.concatenate(parts)  # type: ignore[arg-type]
+        parts: list[Any] = [_known_targets(dataset) for dataset in source.datasets]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
     for attribute in ("targets", "labels"):
         values = getattr(source, attribute, None)
         if isinstance(values, (list, tuple, np.ndarray, Tensor)) and _agrees(source, values):

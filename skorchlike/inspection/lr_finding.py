@@ -19,7 +19,7 @@ from skorchlike.params.calling import short
 def lr_find(
     est: Any,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     start_lr: float = 1e-6,
     end_lr: float = 10.0,
@@ -40,7 +40,7 @@ def lr_find(
     X : array-like of shape (n_samples, ...)
         Inputs.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
+        Targets; left out where X is a dataset or loader.
     start_lr, end_lr, n_steps, mode, stop_factor, smoothing
         As in `LRFinder`.
     sample_weight : array-like of shape (n_samples,), default=None

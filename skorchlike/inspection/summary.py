@@ -14,10 +14,13 @@ from skorchlike.data.batches import (
     AUTO_PREDICT_BATCH_SIZE,
     resolve_batch_size,
 )
+from skorchlike.data.loading import is_loader
+from skorchlike.data.peeking import first_batch
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
 from skorchlike.fitting import build_callbacks, build_parts, learn_inputs_of, make_feed
 from skorchlike.modules.layers import LayerRecorder, LayerTable
+from skorchlike.nested import is_nested, map_arrays, n_rows_of
 from skorchlike.params.placing import check_device
 from skorchlike.training.calls import uses_stage
 from skorchlike.training.randomness import draw_seed, private_rng
@@ -80,20 +83,20 @@ def summary(estimator: Any, X: Any, y: Any = None, *, depth: int | None = None) 
     steps, net = _steps(estimator)
     fitted = net.__sklearn_is_fitted__()
     if not fitted:
-        if y is None:
+        if y is None and not is_loader(X):
             raise ParameterError(
                 f"summary needs y: this {type(net).__name__} is not fitted, and its module is "
                 "built for the data."
             )
         X = X if steps is None else clone(steps).fit_transform(X, y)
         net = _built(net, X, y)
-    X = _first_rows(X, _batch_rows(net, len(X)))
+    X = _first_rows(net, X)
     if fitted and steps is not None:
         X = steps.transform(X)
     module = net.model_.module_
     with private_rng(0, net.model_.device_), LayerRecorder(module) as recorder:
         net._outputs(X)
-    return recorder.table(None if depth is None else int(depth), len(X))
+    return recorder.table(None if depth is None else int(depth), _n_rows(X))
 
 
 def _steps(estimator: Any) -> tuple[Any, Any]:
@@ -149,5 +152,18 @@ def _batch_rows(net: Any, n: int) -> int:
     )
 
 
-def _first_rows(X: Any, n: int) -> Any:
+def _first_rows(net: Any, X: Any) -> Any:
+    """Return the inputs of a batch."""
+    if is_loader(X):
+        size = net.batch_size if isinstance(net.batch_size, int) else AUTO_BATCH_SIZE
+        return first_batch(X, max(size, 1), with_target=False)[0]
+    n = _batch_rows(net, _n_rows(X))
+    if is_nested(X):
+        return map_arrays(lambda part: part[:n], X)
     return X.iloc[:n] if hasattr(X, "iloc") else X[:n]
+
+
+def _n_rows(X: Any) -> int:
+    if is_nested(X):
+        return n_rows_of(X)
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from skorchlike.exceptions import ParameterError, did_you_mean, import_extra
+from skorchlike.model.finding import best_epoch, find_net, find_nets
 from skorchlike.model.history import history_frame
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ PHASES = {"train": "#0072B2", "valid": "#D55E00"}
 FITS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 NOT_DRAWN = ("epoch", "duration")  # unless named
 LOGARITHMIC = ("loss", "lr")
-# where meta-estimators of scikit-learn keep the one estimator that they fitted
-KEPT_AS = ("best_estimator_", "estimator_", "regressor_", "classifier_")
 
 
 class HistoryDisplay:
@@ -127,7 +124,7 @@ class HistoryDisplay:
                 "HistoryDisplay.from_estimator takes one estimator. Got a "
                 f"{type(estimator).__name__}: use HistoryDisplay.from_estimators."
             )
-        return cls._of_nets({"fit": _find_net(estimator)}, plot)
+        return cls._of_nets({"fit": find_net(estimator)}, plot)
 
     @classmethod
     def from_estimators(cls, estimators: Any, **plot: Any) -> HistoryDisplay:
@@ -138,7 +135,7 @@ class HistoryDisplay:
         estimators : dict of str to estimator, or sequence of estimator
             Fitted estimators, such as `from_estimator` takes, by their labels; those of a
             sequence are called ``"fit 1"``, ``"fit 2"``, ... What
-            ``cross_validate(..., return_estimator=True)["estimator"]`` gives is one.
+            ``cross_validate(..., return_estimator=True)`` returns will do as well.
         **plot : dict
             Arguments of `plot`: columns, ax, log_scale, mark_best, line_kw.
 
@@ -163,23 +160,15 @@ class HistoryDisplay:
         >>> folds = cross_validate(
         ...     NeuralNetClassifier(max_epochs=3), X, y, cv=3, return_estimator=True
         ... )
-        >>> display = HistoryDisplay.from_estimators(folds["estimator"], columns="loss")
+        >>> display = HistoryDisplay.from_estimators(folds, columns="loss")
         >>> list(display.lines_["train_loss"])
         ['fit 1', 'fit 2', 'fit 3']
         """
-        if not isinstance(estimators, Mapping):
-            if not isinstance(estimators, Iterable) or isinstance(estimators, str):
-                raise ParameterError(
-                    "HistoryDisplay.from_estimators takes a dict or a list of fitted "
-                    f"estimators. Got a {type(estimators).__name__}"
-                    f"{': use from_estimator' if hasattr(estimators, 'fit') else ''}."
-                )
-            estimators = {f"fit {i}": each for i, each in enumerate(estimators, start=1)}
-        return cls._of_nets({str(k): _find_net(each) for k, each in estimators.items()}, plot)
+        return cls._of_nets(find_nets(estimators), plot)
 
     @classmethod
     def _of_nets(cls, nets: Mapping[str, Any], plot: Mapping[str, Any]) -> HistoryDisplay:
-        best = {label: _best_epoch(net) for label, net in nets.items()}
+        best = {label: best_epoch(net) for label, net in nets.items()}
         display = cls(
             {label: net.history_ for label, net in nets.items()},
             best_epochs={label: epoch for label, epoch in best.items() if epoch is not None},
@@ -267,43 +256,6 @@ class HistoryDisplay:
 
 
 # ------------------------------------------------------------------- finding what to draw
-
-
-def _find_net(estimator: Any) -> Any:
-    """Return the fitted neural net in an estimator, through whatever is around it."""
-    if hasattr(type(estimator), "history_") or "history_" in getattr(estimator, "__dict__", ()):
-        check_is_fitted(estimator)
-        return estimator
-    if getattr(estimator, "steps", None):  # a Pipeline, scikit-learn's or another library's
-        return _find_net(estimator.steps[-1][1])
-    for name in KEPT_AS:
-        # an ensemble keeps there what it made copies of
-        if hasattr(estimator, name) and not hasattr(estimator, "estimators_"):
-            return _find_net(getattr(estimator, name))
-    if isinstance(estimator, type):
-        raise ParameterError(
-            f"HistoryDisplay takes fitted estimators. Got the class {estimator.__name__}."
-        )
-    if hasattr(estimator, "fit") and not any(n.endswith("_") for n in vars(estimator)):
-        raise NotFittedError(
-            f"This {type(estimator).__name__} is not fitted yet, so it has no history. Call fit."
-        )
-    advice = "Pass a neural net, or a Pipeline or a search (with refit=True) around one."
-    if hasattr(estimator, "estimators_"):
-        advice = "Pass its estimators_ to HistoryDisplay.from_estimators."
-    raise ParameterError(
-        f"HistoryDisplay finds no history in this {type(estimator).__name__}. {advice}"
-    )
-
-
-def _best_epoch(net: Any) -> int | None:
-    """Return the best epoch, if a callback kept one."""
-    states = getattr(getattr(net, "model_", None), "callbacks_", None) or {}
-    for state in states.values():
-        epoch = state.get("best_epoch") if isinstance(state, Mapping) else None
-        if isinstance(epoch, Integral):
-            return int(epoch)
-    return None
 
 
 def _labelled(histories: Any) -> dict[str, pd.DataFrame]:

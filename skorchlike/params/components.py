@@ -124,6 +124,12 @@ def follows_input_dtype(spec: Any) -> bool:
 
 # ---------------------------------------------------------------- criterion
 
+CLASS_CRITERIA = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+"""Their `weight` is a tensor of one for each class."""
+
+WEIGHTED_CRITERIA = (*CLASS_CRITERIA, nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss)
+"""Their `weight` and `pos_weight` must be tensors."""
+
 
 def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
     """Build or copy the criterion from a class, an instance or a name."""
@@ -137,15 +143,38 @@ def build_criterion(spec: Any, said: Mapping[str, Any]) -> nn.Module:
             f"name, such as torch.nn.MSELoss or 'mse'. Got {spec!r}."
         )
     check_options("criterion", spec, parameters_of(spec), said)
-    given = {name: _as_weight(name, value) for name, value in said.items()}
+    given = {name: _as_weight(spec, name, value) for name, value in said.items()}
     return call("criterion", spec, **given)
 
 
-def _as_weight(name: str, value: Any) -> Any:
+def _as_weight(cls: type[nn.Module], name: str, value: Any) -> Any:
     """Return weights of classes as the tensor that torch's criteria need."""
-    if name in ("weight", "pos_weight") and isinstance(value, (list, tuple, np.ndarray)):
-        return torch.as_tensor(value, dtype=torch.get_default_dtype())
-    return value
+    if name not in ("weight", "pos_weight") or value is None:
+        return value
+    of_torch = issubclass(cls, WEIGHTED_CRITERIA)
+    if not isinstance(value, (list, tuple, np.ndarray)) and not of_torch:
+        return value  # one's own criterion may mean something else by the name
+    try:
+        weight = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(_no_weight(name, value)) from error
+    if not isinstance(value, torch.Tensor) or not weight.is_floating_point():
+        weight = weight.to(torch.get_default_dtype())
+    if of_torch and not (weight.isfinite() & (weight >= 0)).all():
+        raise ParameterError(f"criterion__{name} must be finite and not negative. Got {value!r}.")
+    if weight.ndim == 0 and name == "weight" and issubclass(cls, CLASS_CRITERIA):
+        raise ParameterError(_no_weight(name, value))
+    return weight
+
+
+def _no_weight(name: str, value: Any) -> str:
+    each = "a number for each class, in the order of classes_"
+    what = each if name == "weight" else "a number, or one for each output of the module"
+    return (
+        f"criterion__{name} must be {what}. Got {value!r:.60}. For weights by label, or for "
+        "'balanced' ones, there is class_weight={label: weight} or class_weight='balanced' of "
+        "NeuralNetClassifier."
+    )
 
 
 # ---------------------------------------------------------------- optimizer

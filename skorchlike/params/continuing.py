@@ -62,6 +62,17 @@ def check_same_module(was: dict[str, Any], now: dict[str, Any]) -> None:
             )
 
 
+def check_same_transforms(was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to continue with another transform: what was learned of the numbers goes on."""
+    for name in now:
+        if not same(was.get(name), now[name]):
+            raise ParameterError(
+                f"The parameter `{name}` has changed since the fit that is to be continued: it "
+                f"was {_told(was, name)} and is {_told(now, name)}. What was learned of the "
+                "numbers goes on as it is. Set it back, or fit anew with warm_start=False."
+            )
+
+
 def _told(said: dict[str, Any], name: str) -> str:
     return repr(said[name]) if name in said else "left out"
 

@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d
 
 from skorchlike.exceptions import ParameterError
+from skorchlike.targets.missing import refuse_missing
 from skorchlike.training.matching import LABELS, MULTI_LABEL, SOFT
 
 
@@ -40,8 +41,9 @@ def read_labels(
     Raises
     ------
     ParameterError
-        If it is none of the three.
+        If it is none of the three, or a label is missing.
     """
+    refuse_missing(y, name, "labels")
     of_integers = _has_integer_columns(y)
     if hasattr(y, "toarray"):  # sparse, as scikit-learn may make several labels a row
         y = y.toarray()

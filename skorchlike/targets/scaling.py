@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skorchlike.exceptions import ParameterError
+
 
 @dataclass
 class TargetScale:
@@ -26,9 +28,15 @@ class TargetScale:
     def learn(cls, y: np.ndarray, sample_weight: np.ndarray | None) -> TargetScale:
         """Learn from targets of shape (n, n_outputs) and weights of shape (n,) or None."""
         y = np.asarray(y, dtype=np.float64)
-        center = np.average(y, axis=0, weights=sample_weight)
-        variance = np.average((y - center) ** 2, axis=0, weights=sample_weight)
-        scale = np.sqrt(variance)
+        with np.errstate(over="ignore", invalid="ignore"):
+            center = np.average(y, axis=0, weights=sample_weight)
+            scale = np.sqrt(np.average((y - center) ** 2, axis=0, weights=sample_weight))
+        if not np.isfinite(scale).all():
+            raise ParameterError(
+                f"y has values that are too large, up to {np.abs(y).max():.3g}: their squares are "
+                "infinite, so they have no standard deviation. Scale them, or set "
+                "target_transform=None."
+            )
         # what rounding leaves of the spread of one value counts as none
         flat = scale <= 10 * np.finfo(np.float64).eps * np.abs(center)
         return cls(center, np.where(flat | (scale == 0), 1.0, scale))

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from skorchlike.exceptions import ParameterError, did_you_mean
-from skorchlike.training.matching import MULTI_LABEL
+from skorchlike.training.matching import MULTI_LABEL, is_of_torch
 
 
 def class_weights(
@@ -72,6 +73,56 @@ def class_weights(
     if not weights.any():
         raise ParameterError("The `class_weight` parameter is 0 for all labels: none would train.")
     return torch.from_numpy(weights)
+
+
+def check_criterion_weight(criterion: nn.Module, kind: str, n_classes: int, n_outputs: int) -> None:
+    """Refuse weights of torch's criteria that are not one for each class, before training.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module
+        The loss function, with ``weight`` or ``pos_weight`` or neither.
+    kind : {"labels", "multi-label", "soft labels"}
+        What the target holds.
+    n_classes : int
+        How many classes there are.
+    n_outputs : int or None
+        How many outputs the module has; None where a module of one's own decides that.
+
+    Raises
+    ------
+    ParameterError
+        If there are too many or too few.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorchlike.targets.weights import check_criterion_weight
+    >>> weighted = torch.nn.CrossEntropyLoss(weight=torch.ones(3))
+    >>> check_criterion_weight(weighted, "labels", n_classes=3)
+    """
+    if not is_of_torch(criterion):
+        return
+    name, weight = "weight", getattr(criterion, "weight", None)
+    wanted: tuple[int, ...] = (n_classes,)
+    if isinstance(criterion, nn.BCEWithLogitsLoss):
+        name, weight = "pos_weight", criterion.pos_weight
+        wanted = (1,) if n_outputs == 1 else (1, n_outputs or n_classes)
+    elif not isinstance(criterion, (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)):
+        return
+    if not isinstance(weight, torch.Tensor) or weight.numel() in wanted:
+        return
+    each = "label" if kind == MULTI_LABEL else "class"
+    expected = f"one weight for each {each}, {wanted[-1]} in the order of classes_"
+    if wanted == (1,):
+        expected = (
+            "one number, the weight of the second class over that of the first (or use "
+            "criterion='cross_entropy' with criterion__weight, one for each)"
+        )
+    raise ParameterError(
+        f"The `{name}` of the criterion {type(criterion).__name__} must be {expected}. Got "
+        f"{weight.numel()}. (By label: class_weight={{label: weight}}.)"
+    )
 
 
 def _balanced(n_classes: int, y: np.ndarray | None, sample_weight: np.ndarray | None) -> np.ndarray:

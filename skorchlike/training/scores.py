@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from skorchlike.nested import main_output
 
 
 class Score(Protocol):
@@ -25,13 +27,6 @@ class Score(Protocol):
 
     def compute(self) -> float:
         """Return the score of all batches since the last reset."""
-
-
-def main_output(y_pred: Any) -> Any:
-    """Return the first of several outputs: the one that predictions are made of."""
-    if isinstance(y_pred, Mapping):
-        return next(iter(y_pred.values()), None)
-    return y_pred[0] if isinstance(y_pred, (tuple, list)) and y_pred else y_pred
 
 
 def _as_it_is(values: Tensor) -> Tensor:

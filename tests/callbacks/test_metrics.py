@@ -120,7 +120,10 @@ def test_scorers_of_numbers_give_what_they_give_of_the_fitted_estimator(n_target
     y, y_val = y[:60], y[60:]
     weights = np.random.default_rng(1).integers(1, 9, 30) / 4 if weighted else None
     names = ["r2", "neg_mean_squared_error", "neg_median_absolute_error", "explained_variance"]
-    net = NeuralNetRegressor(max_epochs=2, callbacks=[Metrics(names)], random_state=0)
+    # to the bit where targets are not scaled there and back
+    net = NeuralNetRegressor(
+        max_epochs=2, callbacks=[Metrics(names)], target_transform=None, random_state=0
+    )
     net.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weights)
     for name in names:
         expected = get_scorer(name)(net, X_val, y_val, sample_weight=weights)
@@ -248,8 +251,8 @@ def test_a_function_may_stand_in_a_dict_under_any_name():
     }
     net = NeuralNetRegressor(max_epochs=2, callbacks=[Metrics(metrics)], random_state=0)
     net.fit(X, y, X_val=X, y_val=y)
-    assert last(net)["valid_mse"] == mean_squared_error(y, net.predict(X))
-    assert last(net)["valid_worst"] == max_error(y, net.predict(X))
+    assert last(net)["valid_mse"] == pytest.approx(mean_squared_error(y, net.predict(X)), rel=1e-12)
+    assert last(net)["valid_worst"] == pytest.approx(max_error(y, net.predict(X)), rel=1e-12)
     assert list(net.history_)[4:6] == ["valid_mse", "valid_worst"]
 
 
@@ -811,7 +814,7 @@ def test_an_output_that_is_no_tensor_is_an_error():
             ctx.y_pred = {"a": 1}
 
     X, y = make_data()
-    with pytest.raises(ValueError, match=r"Metrics needs the module's output.* Got \{'a': 1\}"):
+    with pytest.raises(ValueError, match=r"Metrics needs the module's output.* Got 1 \(int\)"):
         make_net(callbacks=[Listing(), Metrics("accuracy", on="train")]).fit(X, y)
 
 
