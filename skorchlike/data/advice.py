@@ -18,8 +18,8 @@ KINDS = (
 
 NO_FOLDS = (
     "It looks like the items of a Dataset: scikit-learn's cross-validation, searches and splits "
-    "make a list of those, since they cannot cut a Dataset. Use arrays (memory-mapped ones too), or "
-    "fit and score each fold yourself, on torch.utils.data.Subset(dataset, rows)."
+    "make a list of those, since they cannot cut a Dataset. Use arrays, or fit and score each fold "
+    "yourself, on torch.utils.data.Subset(dataset, rows)."
 )
 
 

@@ -225,7 +225,8 @@ def _check_tensor(estimator: Any, X: Tensor, *, own_module: bool, reset: bool, n
         if not all(good(part).all() for part in in_chunks(X)):
             if fills:
                 raise ValueError(
-                    f"{name} contains infinity. Replace it by a number, or by NaN for a missing one."
+                    f"{name} contains infinity. Replace it by a number, or by NaN for a missing "
+                    "one."
                 )
             raise ParameterError(_not_finite(name, "NaN or infinity", X.ndim))
     _check_feature_names(estimator, X, reset=reset)

@@ -168,7 +168,8 @@ def collect_targets(
 
 def gather_targets(batches: LoaderBatches) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all targets and weights of a pass; None where there are no weights."""
-    targets, weights = [], []
+    targets: list[Any] = []
+    weights: list[Any] = []
     for _, y, weight, *_ in batches:
         targets.append(as_numpy(y))
         weights.append(None if weight is None else as_numpy(weight))

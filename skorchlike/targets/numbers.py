@@ -68,8 +68,7 @@ def _refuse_dates(y: Any, name: str) -> None:
     dtype = getattr(y, "dtype", None)
     dtypes = [dtype] if dtype is not None else list(getattr(y, "dtypes", ()))
     for dtype in dtypes:
-        kind = getattr(dtype, "kind", "")
-        kind = {"Da": "M", "Du": "m"}.get(str(dtype)[:2], kind) if not kind else kind  # polars
+        kind = getattr(dtype, "kind", "") or {"Da": "M", "Du": "m"}.get(str(dtype)[:2])  # polars
         if kind in ("M", "m"):
             what, remedy = "dates", f"({name} - {name}.min()) / pandas.Timedelta('1D')"
             if kind == "m":

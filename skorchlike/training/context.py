@@ -46,8 +46,9 @@ class Context:
 
     Attributes
     ----------
-    X : torch.Tensor of shape (n, ...)
-        Inputs of the current batch, on the device. A copy: it may be written to.
+    X : torch.Tensor of shape (n, ...), or a dict or tuple of them
+        Inputs of the current batch as the module gets them, on the device: prepared, where
+        numbers are filled and transformed. A copy: it may be written to.
     y : torch.Tensor of shape (n,) or (n, n_outputs), or None
         Targets of the current batch: encoded labels (int64, shape (n,)), or numbers
         in the module's dtype, of shape (n, 1) when the target was one-dimensional.
@@ -359,8 +360,8 @@ class Context:
 
         Yields
         ------
-        torch.Tensor of shape (n, ...)
-            A copy of some rows of X.
+        torch.Tensor of shape (n, ...), or a dict or tuple of them
+            A copy of some rows, as the module gets them.
         """
         if self._train_inputs is None:
             raise StageError("ctx.train_inputs() is for fit; a prediction has no training data.")
