@@ -131,7 +131,7 @@ def counts(results: Results, data_sets: Sequence[Any], ours: Sequence[str]) -> s
                     for data in data_sets
                 ]
                 known = [value for value in level if value is not None]
-                cells.append(f"{sum(known)} of {len(known)}")
+                cells.append(f"{sum(known)} of {len(known)}" if known else "")
         cells.append(_in_time(results, data_sets, names))
         lines.append(cells)
     head = ["", f"score, {TREES}", f"score, {PAPER}", f"log loss, {TREES}", f"log loss, {PAPER}"]
@@ -150,7 +150,7 @@ def _in_time(results: Results, data_sets: Sequence[Any], names: Sequence[str]) -
             ratio and float(ratio) <= 1 and results.is_level(name, PAPER, data)
             for name, ratio in ratios.items()
         )
-    return f"{good} of {known}"
+    return f"{good} of {known}" if known else ""
 
 
 def report(results: dict[str, Any], data_sets: Sequence[Any], contenders: Any) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,12 +32,17 @@ from skorchlike.fitting import (
     in_order,
     is_loader,
     named_callbacks,
+    unchanged_on_failure,
 )
 from skorchlike.params.routing import RoutedParams
 from skorchlike.predicting import forward_model, predict_model, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FROM_FIT = ("dataset", "batch_size", "shuffle", "drop_last", "collate_fn", "generator")
+"""Arguments of a loader that fit gives where they were not said."""
 
 
 class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
@@ -52,7 +56,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         "train_loader",
         "valid_loader",
     )
-    _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {"module": SIZES}
+    _from_fit: ClassVar[dict[str, tuple[str, ...]]] = {
+        "module": SIZES,
+        "train_loader": FROM_FIT,
+        "valid_loader": FROM_FIT,
+    }
     _default_criterion: ClassVar[str]
     _score_name: ClassVar[str]
 
@@ -423,19 +431,3 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
             names=list(callbacks),
             name_details=[str(callback) for callback in callbacks.values()],
         )
-
-
-@contextmanager
-def unchanged_on_failure(estimator: Any) -> Iterator[None]:
-    """Put back all attributes but scikit-learn's own callback bookkeeping on an error."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        after = vars(estimator)
-        bookkeeping = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
-        kept = {name: after[name] for name in bookkeeping if name in after}
-        after.clear()
-        after.update(before)
-        after.update(kept)
-        raise

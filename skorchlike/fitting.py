@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
 from skorchlike.building import SIZES, Parts, build_parts, check_components, constructor, said_about
-from skorchlike.callbacks.print_log import PrintLog
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.checking import check_fit_data
+from skorchlike.collecting import (
+    OWN_COLUMNS,
+    collect_callbacks,
+    history_columns,
+    n_updates,
+    states_to_load,
+)
 from skorchlike.data.batches import FitData
 from skorchlike.data.checks import as_numpy, check_X
 from skorchlike.data.inputs import Inputs
 from skorchlike.data.loading import is_loader
 from skorchlike.data.preparation import TRANSFORMS
-from skorchlike.exceptions import ParameterError, did_you_mean, warn_continued
 from skorchlike.feeding import learn_inputs_of, make_feed
 from skorchlike.model.display import HistoryDisplay
 from skorchlike.model.history import history_frame
@@ -35,7 +40,7 @@ from skorchlike.params.components import (
 from skorchlike.params.continuing import check_same_transforms, class_name
 from skorchlike.params.placing import check_device
 from skorchlike.training.actions import DefaultActions
-from skorchlike.training.calls import acts_in_predict, columns_of, in_order
+from skorchlike.training.calls import acts_in_predict, in_order
 from skorchlike.training.context import Context
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
@@ -68,9 +73,8 @@ __all__ = [
     "in_order",
     "is_loader",
     "named_callbacks",
+    "unchanged_on_failure",
 ]
-
-OWN_COLUMNS = ("epoch", "train_loss", "lr", "duration")
 
 
 def fit_model(
@@ -133,7 +137,9 @@ def fit_model(
         if before:
             restore_rng(before["rng"], generator)
         try:
-            loop = Loop(ctx, train, valid, score, estimator.valid_every, _states(callbacks, before))
+            loop = Loop(
+                ctx, train, valid, score, estimator.valid_every, states_to_load(callbacks, before)
+            )
             interrupt = _run(loop)
             parts.module.eval()
             _warn_diverged(ctx.history)
@@ -169,6 +175,22 @@ def _warn_diverged(history: list[dict[str, Any]]) -> None:
             ConvergenceWarning,
             stacklevel=2,
         )
+
+
+@contextmanager
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
+    """Put back all attributes but scikit-learn's own callback bookkeeping on an error."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        after = vars(estimator)
+        bookkeeping = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+        kept = {name: after[name] for name in bookkeeping if name in after}
+        after.clear()
+        after.update(before)
+        after.update(kept)
+        raise
 
 
 class Fit:
@@ -222,8 +244,8 @@ class Fit:
             loss_function=loss_function,
             callbacks=callbacks,
             max_epochs=epoch + n_epochs,
-            n_updates=_n_updates(callbacks, n_epochs, train.n_batches),
-            columns=_columns(callbacks, score),
+            n_updates=n_updates(callbacks, n_epochs, train.n_batches),
+            columns=history_columns(callbacks, score),
             history=[] if continued is None else [dict(record) for record in continued.history_],
             epoch=epoch,
             global_step=0 if continued is None else continued.continuation_["global_step"],
@@ -298,79 +320,3 @@ class Fit:
                 "seed": model.seed_,
             }
         )
-
-
-# ------------------------------------------------------------------- callbacks
-
-
-def collect_callbacks(estimator: Any, extra: Any) -> dict[str, Any]:
-    """Clone the estimator's callbacks, add those of this fit, and the log if asked for."""
-    callbacks: dict[str, Any] = dict(
-        build_callbacks(estimator.callbacks, estimator._said_to("callbacks"))
-    )
-    for name in (n for n, cb in named_callbacks(extra).items() if cb is None):
-        if name not in callbacks:
-            raise ParameterError(
-                f"fit(..., callbacks={{{name!r}: None}}) drops a callback for this fit, and there "
-                f"is none of that name.{did_you_mean(name, callbacks)}"
-            )
-        del callbacks[name]
-    for name, callback in build_callbacks(extra, {}).items():
-        if name in callbacks:
-            raise ParameterError(
-                f"The callback name {name!r} given to fit is taken by one of the estimator's. "
-                "Give it another: fit(..., callbacks={'name': callback})."
-            )
-        callbacks[name] = callback
-    for callback in callbacks.values():
-        callback._validate_params()
-    if estimator.verbose and not any(isinstance(c, PrintLog) for c in callbacks.values()):
-        name = "print_log"
-        while name in callbacks:
-            name += "_"
-        callbacks[name] = PrintLog()
-    return callbacks
-
-
-def _n_updates(callbacks: Mapping[str, Any], n_epochs: int, n_batches: int | None) -> int | None:
-    """Return the optimizer steps of a fit, as far as callbacks leave them.
-
-    None where the batches of an epoch cannot be counted beforehand.
-    """
-    if n_batches is None:
-        return None
-    for name, callback in callbacks.items():
-        planned = callback.plan(n_epochs, n_batches)
-        try:
-            n_epochs, n_batches = map(operator.index, planned)
-            if n_epochs < 0 or n_batches < 0:
-                raise ValueError
-        except (TypeError, ValueError):
-            raise ParameterError(
-                f"plan() of the callback {name!r} ({type(callback).__name__}) must return two "
-                f"integers of at least 0, n_epochs and n_updates. Got {planned!r}."
-            ) from None
-    return n_epochs * n_batches
-
-
-def _columns(callbacks: Mapping[str, Any], score: Any) -> tuple[str, ...]:
-    columns = [*OWN_COLUMNS]
-    if score is not None:
-        columns += ["valid_loss", f"valid_{score.name}"]
-    return tuple(dict.fromkeys([*columns, *columns_of(callbacks)]))
-
-
-def _states(callbacks: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return copies of the states to take up: of the same name and class."""
-    states = {}
-    for name, (cls, state) in before.get("callbacks", {}).items():
-        if name not in callbacks:
-            continue
-        if cls == class_name(callbacks[name]):
-            states[name] = copy.deepcopy(state)
-        else:
-            warn_continued(
-                f"The callback {name!r} is a {class_name(callbacks[name])} and was a {cls} in "
-                "the fit that is continued: it starts afresh."
-            )
-    return states

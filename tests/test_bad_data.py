@@ -19,6 +19,7 @@ import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -280,6 +281,24 @@ for kind, array, found in [
     ("mixed", np.array([["a", 1, 2, 3]] * N, dtype=object), "'a'"),
 ]:
     fits(f"array-of-{kind}", classifier, array, Y, says=("X: ", found, r"pandas\.DataFrame"))
+for kind, text_rows in {
+    "list": ["a b", "b c"] * 12,
+    "array": np.array(["a b", "b c"] * 12),
+    "series": pd.Series(["a b", "b c"] * 12),
+    "polars": pl.Series(["a b", "b c"] * 12),
+}.items():
+    for make in (classifier, own):
+        says = ("X: ", "strings, one a row", "TfidfVectorizer", r"pandas\.DataFrame")
+        fits(f"texts-{kind}-{make.__name__}", make, text_rows, Y, says=says)
+for kind, rows in {
+    "arrays": [np.zeros(3 + i % 2) for i in range(N)],
+    "tensors": [torch.zeros(3 + i % 2) for i in range(N)],
+    "lists": [[0.0] * (3 + i % 2) for i in range(N)],
+    "steps": [np.zeros((3 + i % 2, 2)) for i in range(N)],
+    "objects": np.array([np.zeros(3 + i % 2) for i in range(N)], dtype=object),
+}.items():
+    fits(f"sequences-of-{kind}", own, rows, Y, says=("X: ", "different lengths", "pad_sequences"))
+fits("items-of-a-dataset", own, PAIRS, Y, says=("X: ", "tuples", "cannot cut a Dataset", "Subset"))
 for kind, array in {
     "dates": np.zeros((N, 4), "datetime64[D]"),
     "durations": np.zeros((N, 4), "timedelta64[D]"),
@@ -327,7 +346,12 @@ for kind, data in containers(HAS_INFINITY).items():
     if kind != "images":
         fits(f"infinity-{kind}", classifier, *data, says=("X", "infinity"))
 for kind, data in containers(HAS_NAN).items():
-    fits(f"nan-own-{kind}", own, *data, says=("X", "NaN", "[Ii]mput|[Ff]ill"))
+    advice = "numeric_transform='standard'" if "sparse" not in kind and kind != "images" else ""
+    fits(f"nan-own-{kind}", own, *data, says=("X", "NaN", "[Ii]mput|[Ff]ill", advice))
+    if "sparse" in kind or kind == "images":
+        continue
+    fits(f"infinity-filling-{kind}", lambda: own(numeric_transform="standard"),
+         *containers(HAS_INFINITY)[kind], says=("X", "infinity"))  # fmt: skip
 INFINITE = pd.DataFrame(HAS_INFINITY, columns=list("abcd"))
 fits("infinity-frame", classifier, INFINITE, Y, says=("X: column 'b'", "infinity", "[Rr]eplace"))
 fits("infinity-frame-own", own, INFINITE, Y, says=("X: column 'b'", "infinity", "[Rr]eplace"))
@@ -375,6 +399,21 @@ fits("y-column-name", classifier, NUMBERS, "a", says=("y", "'a'", r"y=X\['a'\]",
 fits("y-floats", classifier, X, Y + 0.5, says=("continuous", "regression"))
 fits("y-nan", classifier, X, holed(Y, at=3), says=("y", "NaN"))
 fits("y-missing", classifier, X, pd.Series([None, *Y[1:].tolist()]), says=("NaN", "y|[Ii]nput"))
+NAMES = np.array(["a", "b", "c"])[Y].tolist()
+for kind, missing in {
+    "list-nan": [float("nan"), *NAMES[1:]],
+    "list-none": [None, *NAMES[1:]],
+    "objects-nan": np.array([np.nan, *NAMES[1:]], dtype=object),
+    "string": pd.Series([None, *NAMES[1:]], dtype="string"),
+    "category": pd.Series([None, *NAMES[1:]], dtype="category"),
+    "integers": pd.Series([None, *Y[1:]], dtype="Int64"),
+    "dates": pd.Series([None, *[pd.Timestamp("2024-01-01")] * (N - 1)]),
+    "frame": pd.DataFrame({"y": pd.Series([None, *NAMES[1:]], dtype="string")}),
+    "polars": pl.Series([None, *NAMES[1:]]),
+}.items():
+    fits(f"labels-missing-{kind}", classifier, X, missing, says=("y", "NaN", "1 of 24", "row 0"))
+    fits(f"labels-missing-{kind}-validation", classifier, X, NAMES, X_val=X, y_val=missing,
+         says=("y_val", "NaN"))  # fmt: skip
 fits("y-row", classifier, X, Y[None], says=("X and y", "24, 1"))
 fits("y-sparse-row", classifier, X, scipy.sparse.csr_matrix(Y), says=("X and y", "24, 1"))
 fits("y-two-columns", classifier, X, np.c_[Y, Y], says=("y", "24, 2", "0 and 1", "MultiOutput"))
@@ -421,7 +460,12 @@ for name, one, found in [
             f"validation-of-{name}", own, X, Y, **val, says=("X_val", found.replace(r"X\[", r"\["))
         )
 RAGGED = Items([(torch.zeros(i + 1), 0) for i in range(N)])
-fits("dataset-ragged", own, RAGGED, says=("stacked", r"rows \[0, 1", "PadCollate"))
+fits(
+    "dataset-ragged",
+    own,
+    RAGGED,
+    says=("stacked", r"entry 1\. The first", r"rows \[0, 1", "PadCollate"),
+)
 fits(
     "dataset-of-several-kinds",
     own,
@@ -594,6 +638,17 @@ parameter("class_weight-negative", ARRAYS, "`class_weight`", "-1", class_weight=
 parameter(
     "class_weight-zero", ARRAYS, "`class_weight`", "0", class_weight=dict.fromkeys(range(3), 0)
 )
+for name, value, found in [
+    ("weight", 5.0, "each class, in the order of classes_"),
+    ("weight", "balanced", "class_weight='balanced'"),
+    ("weight", {0: 1.0, 1: 2.0}, "class_weight=.label: weight"),
+    ("weight", [1.0, -1.0, 1.0], "not negative"),
+    ("weight", [1.0, np.nan, 1.0], "finite"),
+]:
+    parameter(f"criterion-{name}-{value}", ARRAYS, "criterion__weight", re.escape(str(value)),
+              found, criterion="cross_entropy", criterion__weight=value)  # fmt: skip
+parameter("criterion-pos_weight", ARRAYS, "criterion__pos_weight", "a number, or", "Got 'a'",
+          criterion="bce_with_logits", criterion__pos_weight="a")  # fmt: skip
 for kind, data in {"arrays": ARRAYS, "dataset": DATASET}.items():
     parameter(f"loader-argument-{kind}", data, "train_loader__num_worker ", "mean 'num_workers'",
               train_loader__num_worker=2)  # fmt: skip
@@ -659,6 +714,10 @@ predicts("stream-empty", ON_ARRAY, Stream([]), "X", "no batch")
 predicts("dataset-strings", ON_ARRAY, Items(["a"] * 5), "X", "strings")
 predicts("dataset-infinity", ON_ARRAY, Items([torch.full((4,), torch.inf)] * 5), "X", "infinity")
 predicts("dataset-nan", OWN, Items([torch.full((4,), torch.nan)] * 5), "X", "NaN")
+NAMED_ITEMS = Items([{"x": x, "label": y} for x, y in PAIRS])
+predicts("dataset-of-dicts", ON_ARRAY, NAMED_ITEMS, "X", "'x', 'label'", "valid_loader__collate_fn")
+predicts("dataset-of-four", ON_ARRAY, Items([(x, 1, 1.0, 2) for x in X32]), "X", "list of 4",
+         "valid_loader__collate_fn")  # fmt: skip
 predicts("none", ON_ARRAY, None, "X", "None", "array")
 predicts("string", ON_ARRAY, "a", "X", "'a'", "Expected")
 predicts("masked", ON_ARRAY, MASKED, "X", "masked", "filled")
@@ -785,6 +844,11 @@ def test_pickled_cloned_and_in_a_pipeline_the_error_is_the_same(name):
     assert plain(attempt(InPipeline(one.make()), one.do)) == message
     if name in FITS:
         assert plain(attempt(clone(one.make()), one.do)) == message
+
+
+def test_cross_validation_of_a_dataset_says_why_it_cannot_be():
+    with pytest.raises(ValueError, match="cannot cut a Dataset"):
+        cross_val_score(own(), Items(PAIRS), Y, cv=2, error_score="raise")
 
 
 class Pooled(Own):

@@ -87,7 +87,16 @@ MAY_IMPORT = {
     "regressor": {"estimator", "fitting", "criteria", "targets", "exceptions"},
 }
 # the hall, and public names
-FREE = {"__init__", "fitting", "feeding", "checking", "building", "predicting", "callbacks"}
+FREE = {
+    "__init__",
+    "fitting",
+    "feeding",
+    "checking",
+    "collecting",
+    "building",
+    "predicting",
+    "callbacks",
+}
 
 
 def imports_of(path):

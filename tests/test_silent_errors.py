@@ -190,7 +190,7 @@ def test_validation_works_with_outputs_that_the_score_cannot_be_told_of(as_dict)
         (lambda: classify(optimizer=None), "`optimizer` parameter.*Got None"),
         (lambda: classify(optimizer=torch.optim.Optimizer), "`optimizer` parameter"),
         (lambda: classify(dtype=None), "`dtype` parameter.*Got None"),
-        (lambda: classify(y=np.array(["a", 1, None] * 50, dtype=object)), "^y has labels of"),
+        (lambda: classify(y=np.array(["a", 1, 2.5] * 50, dtype=object)), "^y has labels of"),
         (lambda: classify(callbacks=["passthrough"]), "no registered callback.*passthrough"),
         (
             lambda: classify(fit={"X_val": X, "y_val": Y + 7}),

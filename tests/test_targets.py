@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy import sparse
@@ -33,6 +34,8 @@ from skorchlike import (
     NeuralNetRegressor,
     ParameterError,
 )
+from skorchlike.targets.numbers import read_numbers
+from skorchlike.targets.weights import check_criterion_weight
 
 X, L = make_multilabel_classification(120, 5, n_classes=3, random_state=0)
 X = (X - X.mean(0)) / X.std(0)
@@ -547,3 +550,122 @@ def test_labels_of_another_type_are_an_error():
         NeuralNetClassifier(max_epochs=1).fit(X, NAMES, X_val=X, y_val=mixed)
     with pytest.raises(ParameterError, match="y_val has labels"):
         NeuralNetClassifier(max_epochs=1).fit(X, NAMES, X_val=X, y_val=LABELS)
+
+
+# ------------------------------------------------------------- weights of the criterion
+
+
+def test_one_number_as_pos_weight_weighs_the_second_class():
+    y = LABELS == 1
+    module = linear(1)
+    weight = torch.tensor(5.0, dtype=torch.float64)
+    target = torch.from_numpy(y)[:, None].double()
+    expected = loop(
+        module,
+        lambda out: functional.binary_cross_entropy_with_logits(out, target, pos_weight=weight),
+    )
+    for said in (5.0, 5, np.float32(5), [5.0], torch.tensor([5])):
+        params = {"criterion": "bce_with_logits", "criterion__pos_weight": said}
+        same(weights_of(trained(y, module, **params)), expected)
+
+
+def test_integers_weigh_classes_as_floats_do():
+    expected = weights_of(trained(LABELS, criterion=nn.CrossEntropyLoss(torch.tensor([1.0, 2, 3]))))
+    for said in ([1, 2, 3], (1, 2, 3), np.array([1, 2, 3]), torch.tensor([1, 2, 3])):
+        net = trained(LABELS, criterion="cross_entropy", criterion__weight=said)
+        same(weights_of(net), expected)
+
+
+def test_a_weight_of_ones_own_criterion_is_left_as_it_is():
+    class Scaled(nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            assert weight == "half"
+
+        def forward(self, y_pred, y):
+            return functional.cross_entropy(y_pred, y) / 2
+
+    net = trained(LABELS, criterion=Scaled, criterion__weight="half")
+    expected = loop(
+        linear(), lambda out: functional.cross_entropy(out, torch.from_numpy(LABELS)) / 2
+    )
+    same(weights_of(net), expected)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "n_outputs", "match"),
+    [
+        (nn.CrossEntropyLoss(torch.ones(2)), None, "one weight for each class, 3.* Got 2"),
+        (nn.NLLLoss(torch.ones(4)), None, "`weight` of the criterion NLLLoss.* Got 4"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), 3, "`pos_weight`.* 3 in the order"),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)), 1, "one number.* second class"),
+    ],
+)
+def test_weights_that_are_not_one_for_each_class_are_an_error(criterion, n_outputs, match):
+    with pytest.raises(ParameterError, match=match):
+        check_criterion_weight(criterion, "labels", 3, n_outputs)
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(torch.ones(3)),
+        nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0)),
+        nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)),
+        nn.BCEWithLogitsLoss(torch.ones(7)),
+        nn.MSELoss(),
+        nn.Linear(1, 1),
+    ],
+)
+def test_weights_that_fit_are_taken(criterion):
+    check_criterion_weight(criterion, "labels", 3)
+
+
+# -------------------------------------------------------------------- numbers to predict
+
+DATES = pd.Series(pd.date_range("2024-01-01", periods=3))
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (DATES, "y holds dates .*Timedelta"),
+        (DATES.dt.tz_localize("Europe/Berlin"), "dates"),
+        (DATES.to_frame(), "dates"),
+        (DATES.to_numpy(), "dates"),
+        (pl.Series(DATES.tolist()), "dates"),
+        (pl.DataFrame({"d": DATES.tolist()}), "dates"),
+        (DATES - DATES[0], "durations"),
+        (pl.Series((DATES - DATES[0]).tolist()), "durations"),
+        (["a", "b", "c"], "y must hold numbers.* NeuralNetClassifier"),
+        (pd.Series(["1.5", "b", "c"]), "must hold numbers"),
+        ([None, 1.0, 2.0], "y contains NaN: 1 of 3 numbers is missing, in row 0"),
+        ([[1.0, 2.0], [1.0, None]], "NaN"),
+        (pd.Series([None, None, 2], dtype="Int64"), "2 of 3 numbers are .* first in row 0"),
+        (np.array([1.0, np.nan]), "contains NaN"),
+        (np.array([1.0, np.inf]), "infinity"),
+        (np.zeros((2, 1, 1)), r"\(n, n_outputs\).* Got \(2, 1, 1\)"),
+    ],
+)
+def test_what_is_no_number_to_predict_is_an_error(y, match):
+    with pytest.raises(ValueError, match=match):
+        read_numbers(y, "y")
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [1, 2.5, 0],
+        [[1], [2.5], [0]],
+        np.array([1, 2.5, 0], dtype=object),
+        pd.Series([1, 2.5, 0], dtype="Float64"),
+        pd.DataFrame({"a": [1, 2.5, 0], "b": [1, 0, 1]}),
+        pl.Series([1.0, 2.5, 0.0]),
+        np.array([True, False, True]),
+    ],
+)
+def test_numbers_of_any_container_are_taken(y):
+    read = read_numbers(y, "y")
+    assert read.dtype.kind in "biuf"
+    assert np.array_equal(read, np.asarray(y, dtype=float))

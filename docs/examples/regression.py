@@ -1,9 +1,8 @@
-"""Regression: early stopping on a validation split, a scaled target, several outputs.
+"""Regression: early stopping on a validation split, intervals, several outputs.
 
 The diabetes data: 442 patients, ten baseline measurements, disease progression one year on.
 """
 
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_linnerud
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -28,26 +27,39 @@ def diabetes():
         callbacks=[EarlyStopping(patience=15)],
         random_state=0,
     )
-    # the target is in the hundreds: a net learns it far better when it is scaled
-    model = TransformedTargetRegressor(
-        make_pipeline(StandardScaler(), net), transformer=StandardScaler()
-    )
+    model = make_pipeline(StandardScaler(), net)
     model.fit(X_train, y_train)
-    fitted = model.regressor_[-1]
-    state = fitted.model_.callbacks_.early_stopping
-    print(f"Trained {fitted.n_iter_} of 200 epochs (reason: {fitted.model_.stop_reason_});")
+    state = net.model_.callbacks_.early_stopping
+    print(f"Trained {net.n_iter_} of 200 epochs (reason: {net.model_.stop_reason_});")
     print(f"weights of epoch {state['best_epoch']}, validation loss {state['best_score']:.3f}")
-    print("First epochs:")
-    print(fitted.history_.drop(columns="duration").head(3).to_string(index=False))
+    print("First epochs (the target is in the hundreds, and scaled for the module):")
+    print(net.history_.drop(columns="duration").head(3).to_string(index=False))
     print(f"Test R2: net {model.score(X_test, y_test):.3f}", end=", ")
     print(f"ridge regression {Ridge(0.1).fit(X_train, y_train).score(X_test, y_test):.3f}")
     scores = cross_val_score(model, X, y, cv=5)
     print(f"R2 in 5 folds: {scores.mean():.3f} +- {scores.std():.3f}")
 
 
+def intervals():
+    X, y = load_diabetes(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=0)
+    net = NeuralNetRegressor(
+        criterion="quantile",
+        criterion__quantile=(0.1, 0.5, 0.9),
+        module__hidden_layer_sizes=(32,),
+        module__dropout=0.2,
+        optimizer__weight_decay=0.1,
+        max_epochs=30,
+        random_state=0,
+    )
+    model = make_pipeline(StandardScaler(), net).fit(X_train, y_train)
+    low, _, high = net.predict_quantiles(model[:-1].transform(X_test)).T
+    share = ((low < y_test) & (y_test < high)).mean()
+    print(f"Between the quantiles 0.1 and 0.9: {share:.0%} of the test rows")
+
+
 def several_outputs():
     X, Y = load_linnerud(return_X_y=True)  # 20 people: 3 exercises, 3 measurements
-    Y = StandardScaler().fit_transform(Y)
     net = NeuralNetRegressor(lr=0.01, max_epochs=50, random_state=0)
     predicted = make_pipeline(StandardScaler(), net).fit(X, Y).predict(X)
     print(f"Several outputs: y {Y.shape}, predictions {predicted.shape}")
@@ -57,4 +69,5 @@ def several_outputs():
 
 if __name__ == "__main__":
     diabetes()
+    intervals()
     several_outputs()

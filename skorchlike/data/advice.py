@@ -86,7 +86,7 @@ def _is_text(X: Any) -> bool:
     """Whether these are strings in one dimension."""
     if isinstance(X, (list, tuple)):
         return bool(X) and isinstance(X[0], str)
-    if isinstance(X, (str, bytes)) or getattr(X, "ndim", 0) != 1 or not len(X):
+    if isinstance(X, (str, bytes)) or len(getattr(X, "shape", ())) != 1 or not len(X):
         return False
     return isinstance(np.asarray(X)[0], str)
 

@@ -120,7 +120,8 @@ def check_no_holes(X: Any, name: str) -> None:
         if not _all_finite(values) and values.isnan().any():
             raise ParameterError(
                 f"{part} in a batch of the data given as {name} contains NaN. Fill missing numbers "
-                "in the dataset. (Built-in modules have columns of numbers filled.)"
+                "in the dataset. (Columns of numbers are filled for the built-in modules, and with "
+                "numeric_transform='standard' for a module of your own.)"
             )
 
 

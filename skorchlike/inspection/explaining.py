@@ -222,9 +222,10 @@ def _routable(holder: RoutedParams, prefix: str = "") -> Iterator[tuple[str, Any
                 named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
                 if named and name not in NOT_SAID:
                     default = parameter.default
-                    if default is parameter.empty:
-                        from_fit = name in holder._from_fit.get(component, ())
-                        default = "(from the fit)" if from_fit else "(needed)"
+                    if name in holder._from_fit.get(component, ()):
+                        default = "(from the fit)"
+                    elif default is parameter.empty:
+                        default = "(needed)"
                     yield f"{prefix}{component}__{name}", default
         for name, part in (holder._parts(component, holder._said) or {}).items():
             if isinstance(part, RoutedParams):

@@ -56,7 +56,8 @@ def read_numbers(y: Any, name: str, estimator: Any = None) -> np.ndarray:
         if "string" not in str(error):
             raise
         raise ParameterError(
-            f"{name} must hold numbers: {error}. For strings as labels use NeuralNetClassifier."
+            f"{name} must hold numbers: {str(error).rstrip('.')}. For strings as labels use "
+            "NeuralNetClassifier."
         ) from error
     if read.ndim > 2 or (read.ndim == 2 and read.shape[1] == 0):
         raise ParameterError(f"{name} must have shape (n,) or (n, n_outputs). Got {read.shape}.")

@@ -53,7 +53,7 @@ def class_weights(
     if kind == MULTI_LABEL:
         raise ParameterError(
             "The `class_weight` parameter is for one label a row, and y has several (multi-label). "
-            "Use criterion__pos_weight=torch.tensor([...]), a weight for each label where it is 1."
+            "Use criterion__pos_weight=[...], a weight for each label where it is 1."
         )
     if isinstance(said, str):
         return torch.from_numpy(_balanced(len(classes), y, sample_weight))
@@ -75,7 +75,9 @@ def class_weights(
     return torch.from_numpy(weights)
 
 
-def check_criterion_weight(criterion: nn.Module, kind: str, n_classes: int, n_outputs: int) -> None:
+def check_criterion_weight(
+    criterion: nn.Module, kind: str, n_classes: int, n_outputs: int | None = None
+) -> None:
     """Refuse weights of torch's criteria that are not one for each class, before training.
 
     Parameters
@@ -112,7 +114,9 @@ def check_criterion_weight(criterion: nn.Module, kind: str, n_classes: int, n_ou
         return
     if not isinstance(weight, torch.Tensor) or weight.numel() in wanted:
         return
-    each = "label" if kind == MULTI_LABEL else "class"
+    each, by_label = "label", ""
+    if kind != MULTI_LABEL:
+        each, by_label = "class", " (By label: class_weight={label: weight}.)"
     expected = f"one weight for each {each}, {wanted[-1]} in the order of classes_"
     if wanted == (1,):
         expected = (
@@ -121,7 +125,7 @@ def check_criterion_weight(criterion: nn.Module, kind: str, n_classes: int, n_ou
         )
     raise ParameterError(
         f"The `{name}` of the criterion {type(criterion).__name__} must be {expected}. Got "
-        f"{weight.numel()}. (By label: class_weight={{label: weight}}.)"
+        f"{weight.numel()}.{by_label}"
     )
 
 

@@ -72,7 +72,8 @@ def test_the_target_is_transformed_with_the_inputs():
     def double_both(X, y):
         return 2 * X, 2 * y
 
-    params = {"batch_size": 4, "max_epochs": 3, "numeric_transform": None, "random_state": 0}
+    params = {"batch_size": 4, "max_epochs": 3, "random_state": 0}
+    params |= {"numeric_transform": None, "target_transform": None}
     target = X[:, 0]
     expected = NeuralNetRegressor(**params).fit(2 * X, 2 * target, X_val=2 * X, y_val=2 * target)
     transform = BatchTransform(double_both, on="both", with_target=True)

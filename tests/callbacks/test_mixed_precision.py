@@ -139,7 +139,7 @@ def test_a_dtype_of_torch_is_the_same_as_its_name(dtype):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_regression_with_sample_weights_and_the_built_in_module(dtype):
     target = X[:, 0] ** 2
-    fixed = {"max_epochs": 5, "random_state": 0, "batch_size": 7}
+    fixed = {"max_epochs": 5, "random_state": 0, "batch_size": 7, "target_transform": None}
     lower = NeuralNetRegressor(callbacks=[MixedPrecision(dtype, init_scale=1024)], **fixed)
     full = NeuralNetRegressor(**fixed)
     predictions = [n.fit(X, target, np.arange(1, 49)).predict(X) for n in (lower, full)]

@@ -202,6 +202,15 @@ def test_folds_of_cross_validate_lie_over_each_other():
         assert line.get_ydata().tolist() == each[-1].history_["valid_loss"].tolist()
     (legend,) = display.figure_.legends
     assert labels(legend) == ["fit 1", "fit 2", "fit 3", "train", "valid"]
+    whole = HistoryDisplay.from_estimators(folds)
+    for name, line in whole.lines_["valid_loss"].items():
+        assert points(line) == points(display.lines_["valid_loss"][name])
+
+
+def test_results_of_cross_validate_without_estimators_are_an_error():
+    folds = cross_validate(net(), X, Y, cv=2)
+    with pytest.raises(ParameterError, match="return_estimator=True"):
+        HistoryDisplay.from_estimators(folds)
 
 
 @pytest.mark.parametrize("n_fits", [2, 7, 12])

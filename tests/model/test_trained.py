@@ -106,6 +106,6 @@ def test_a_state_is_a_copy_that_later_changes_do_not_reach():
 
 def test_final_train_loss_is_that_of_the_weights_in_use_for_one_full_batch():
     net = NeuralNetClassifier(max_epochs=1, batch_size=-1, lr=1e-9, random_state=0).fit(X, y)
-    logits = net.model_.module_(torch.from_numpy(X))
+    logits = net.model_.module_(net.model_.preparation_(torch.from_numpy(X)))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y)).item()
     assert np.isclose(net.loss_curve_[0], loss, rtol=1e-6)

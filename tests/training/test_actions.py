@@ -178,7 +178,7 @@ def test_do_predict_of_an_estimators_subclass_acts_in_predict():
             ctx.y_pred = ctx.y_pred * 0 + 3.0
 
     X, y = make_data()
-    net = Net(max_epochs=1).fit(X, y)
+    net = Net(max_epochs=1, target_transform=None).fit(X, y)
     assert net.predict(X).tolist() == [3.0] * 8
 
 
