@@ -15,10 +15,13 @@ from scipy.sparse import csr_array, issparse
 from torch import Tensor
 
 from skorchlike.exceptions import ParameterError
-from skorchlike.nested import is_nested, map_arrays, n_rows_of
+from skorchlike.nested import arrays_of, is_nested, map_arrays, n_rows_of
 
 OWN_PAGES = 2**17
 """From so many bytes on, gathered rows get memory pages of their own."""
+
+SMALL_BYTES = 2**25
+"""Data of so many bytes at most are prepared as a whole, once a fit."""
 
 SCAN_BYTES = 4 * 2**20
 """Whole arrays are looked through by so many bytes at a time: a bound on memory."""
@@ -164,6 +167,13 @@ class _Dense:
         return out.copy_(part)
 
 
+def _is_small(X: Any) -> bool:
+    """Whether all arrays are in memory and a copy of them is no matter."""
+    arrays = [array for _, array in arrays_of(X)]
+    in_memory = not any(isinstance(array, np.memmap) or issparse(array) for array in arrays)
+    return in_memory and sum(array.nbytes for array in arrays) <= SMALL_BYTES
+
+
 def _gather(values: Tensor, index: Tensor, out: Tensor) -> Tensor:
     return torch.index_select(values, 0, index, out=out)
 
@@ -224,6 +234,10 @@ class Rows:
         self.place, self.prepare, self.name = place, prepare, name
         self.n_rows = n_rows_of(X)
         self.nested = is_nested(X)
+        if resident and prepare is not None and _is_small(X):
+            # once for all passes; of large data a copy would cost too much memory
+            X = finish(map_arrays(as_tensor, X), place, prepare, name)
+            self.prepare = None
         self.placed = True
         self.row_bytes = 0
         self.parts = map_arrays(lambda array: self._part(array, resident), X)
