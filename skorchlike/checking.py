@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from skorchlike.data.advice import advise_on_rows
 from skorchlike.data.batches import AUTO_BATCH_SIZE, FitData
 from skorchlike.data.checks import check_lengths, check_weight, check_X, n_inputs
 from skorchlike.data.frames import is_frame
@@ -70,7 +71,7 @@ def _unpacked(data: Mapping[str, Any], suffix: str) -> dict[str, Any]:
         if y is not None or weight is not None:
             name = names[1] if y is not None else names[2]
             raise ParameterError(
-                f"{names[0]} is a {type(X).__name__}, which holds the targets and weights itself, "
+                f"{names[0]} (of class {type(X).__name__}) holds the targets and weights itself, "
                 f"as (X, y) or (X, y, sample_weight). Leave out {name}."
             )
         tensors = tensors_of(X)
@@ -84,9 +85,11 @@ def _check_arrays(
 ) -> FitData:
     X, y = given["X"], given["y"]
     if y is None:
+        advice = advise_on_rows(X)
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
             f"y is None. A torch Dataset or DataLoader as X holds it. Got a {type(X).__name__}."
+            f"{' ' if advice else ''}{advice}"
         )
     _check_kind_of_target(y, "y", X)
     if len(_shape(X)) == 1 and len(_shape(y)) == 2 and len(X) == len(y):
@@ -102,7 +105,9 @@ def _check_arrays(
     y = estimator._encode_target(y, "y", learn=reset, classes=classes)
     check_lengths(n_rows, len(y), "X and y")
     weight = check_weight(given["sample_weight"], n_rows)
-    return FitData(X, y, weight, labels=np.issubdtype(y.dtype, np.integer))
+    data = FitData(X, y, weight, labels=np.issubdtype(y.dtype, np.integer))
+    data.classes = getattr(estimator, "classes_", None)
+    return data
 
 
 def _shape(array: Any) -> tuple[int, ...]:
@@ -164,7 +169,9 @@ def _check_loader(estimator: Any, X: Any, *, own: bool, reset: bool, classes: An
         y, weights = gather_targets(LoaderBatches(X, AUTO_BATCH_SIZE, **said))
     y = estimator._encode_target(y, "y", learn=reset, classes=classes)
     labels = np.issubdtype(y.dtype, np.integer)
-    return FitData(X, y if looks else None, weights, labels=labels, first_inputs=shown)
+    data = FitData(X, y if looks else None, weights, labels=labels, first_inputs=shown)
+    data.classes = getattr(estimator, "classes_", None)
+    return data
 
 
 def _check_validation(

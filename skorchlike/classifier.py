@@ -17,7 +17,7 @@ from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import INDICATOR_CRITERIA, Accuracy, LossFunction, as_numpy, constructor
 from skorchlike.targets.labels import LABELS, MULTI_LABEL, SOFT, encode_labels, read_labels
 from skorchlike.targets.responses import keeps_tensors
-from skorchlike.targets.weights import class_weights
+from skorchlike.targets.weights import check_criterion_weight, class_weights
 
 NONLINEARITIES = {
     "softmax": lambda logits: logits.softmax(1),
@@ -259,6 +259,8 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
         sample_weight: np.ndarray | None = None,
     ) -> LossFunction:
         kind, said = self._target_kind, self.class_weight
+        n_outputs = self._n_outputs(criterion) if self._is_built_in() else None
+        check_criterion_weight(criterion, kind, len(self.classes_), n_outputs)
         weight = class_weights(said, kind, self.classes_, y, sample_weight)
         return LossFunction(criterion, len(self.classes_), kind=kind, class_weight=weight)
 

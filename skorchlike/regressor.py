@@ -10,13 +10,13 @@ import torch
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array
 from torch import nn
 
 from skorchlike.criteria.predicting import n_outputs_per_target, predict_targets
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
 from skorchlike.fitting import R2, LossFunction, as_numpy, constructor
+from skorchlike.targets.numbers import read_numbers
 from skorchlike.targets.responses import keeps_tensors
 from skorchlike.targets.scaling import TargetScale
 
@@ -158,19 +158,7 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
     # ----------------------------------------------------------------- target
 
     def _check_numbers(self, y: Any, name: str) -> np.ndarray:
-        y = check_array(
-            as_numpy(y),
-            ensure_2d=False,
-            allow_nd=True,
-            dtype="numeric",
-            input_name=name,
-            estimator=self,
-        )
-        if y.ndim > 2 or (y.ndim == 2 and y.shape[1] == 0):
-            raise ParameterError(
-                f"{name} must have shape (n,) or (n, n_outputs). Got shape {y.shape}."
-            )
-        return y
+        return read_numbers(as_numpy(y), name, self)
 
     def _encode_target(
         self, y: Any, name: str, *, learn: bool = False, classes: Any = None

@@ -427,6 +427,13 @@ fits(
     T * 1e300,
     says=("y", "too large", "target_transform"),
 )
+DATES = pd.Series(pd.date_range("2024-01-01", periods=N))
+fits("y-dates", regressor, X, DATES, says=("y holds dates", "Timedelta"))
+fits("y-durations", regressor, X, DATES - DATES[0], says=("y holds durations", "Timedelta"))
+fits("y-strings", regressor, X, NAMES, says=("y must hold numbers", "NeuralNetClassifier"))
+fits(
+    "y-number-missing", regressor, X, [None, *T[1:]], says=("y", "NaN", "1 of 24 numbers", "row 0")
+)
 fits("y-nan-in-dataset", regressor, Items(items(X, holed(T, at=20))), says=("y", "NaN"))
 fits("labels-of-a-dataset", classifier, Items(items(X, T)), says=("continuous", "regression"))
 fits(
@@ -507,9 +514,10 @@ for name, last, found in [
     )
 fits("loader-unequal-parts", own, DataLoader(Items(PAIRS), collate_fn=unequal_parts),
      says=("X has 4, y has 3", "same number"))  # fmt: skip
+fits("items-without-y", own, PAIRS, says=("y is None", "tuples", "cannot cut a Dataset", "Subset"))
 fits("loader-in-a-list", own, [DataLoader(Items(PAIRS))], says=("y is None", "DataLoader", "list"))
 fits("iterator", own, iter([PAIRS]), says=("y is None", "DataLoader", "list_iterator"))
-fits("dataset-and-y", own, Items(PAIRS), Y, says=("X is a Items", "Leave out y"))
+fits("dataset-and-y", own, Items(PAIRS), Y, says=(r"X \(of class Items\)", "Leave out y"))
 fits("dataset-and-weights", own, Items(PAIRS), sample_weight=W, says=("Leave out sample_weight",))
 VALID = {"X_val": Items(PAIRS), "y_val": Y}
 fits("validation-dataset-and-y", own, X, Y, **VALID, says=("X_val", "Leave out y_val"))
@@ -647,6 +655,22 @@ for name, value, found in [
 ]:
     parameter(f"criterion-{name}-{value}", ARRAYS, "criterion__weight", re.escape(str(value)),
               found, criterion="cross_entropy", criterion__weight=value)  # fmt: skip
+for name, criterion, y, found in [
+    ("weight", "cross_entropy", Y, "each class, 3 in the order of classes_. Got 2"),
+    ("pos_weight", "bce_with_logits", Y, "each class, 3 in the order of classes_. Got 2"),
+    ("pos_weight", "bce_with_logits", Y == 1, "one number, .*'cross_entropy'.* Got 2"),
+    ("pos_weight", "bce_with_logits", np.eye(3, dtype=int)[Y], "each label, 3 in the order"),
+]:
+    said = {"criterion": criterion, f"criterion__{name}": [1.0, 2.0]}
+    kind = f"{np.ndim(y)}-{np.asarray(y).dtype}"
+    parameter(f"criterion-{name}-of-{kind}", (X, y), f"`{name}` of the criterion", found, **said)
+parameter(
+    "validation_fraction-single",
+    (X, ["a"] * (N - 1) + ["b"]),
+    "`validation_fraction`",
+    r"two rows.*\['b'\] has one\.",
+    validation_fraction=0.2,
+)
 parameter("criterion-pos_weight", ARRAYS, "criterion__pos_weight", "a number, or", "Got 'a'",
           criterion="bce_with_logits", criterion__pos_weight="a")  # fmt: skip
 for kind, data in {"arrays": ARRAYS, "dataset": DATASET}.items():

@@ -29,6 +29,8 @@ class FitData:
         Whether targets are encoded labels.
     first_inputs : array, or dict or tuple of arrays, or None
         The first batch of inputs of a dataset or loader.
+    classes : ndarray of shape (n_classes,) or None
+        What encoded labels stand for, for errors.
     """
 
     X: Any
@@ -39,6 +41,7 @@ class FitData:
     sample_weight_val: np.ndarray | None = None
     labels: bool = True
     first_inputs: Any = None
+    classes: Any = None
 
 
 @dataclass

@@ -84,7 +84,9 @@ class Feed:
             labels = data.y[rows]
             # the split holds several arrays of them: a bound on its memory
             labels = labels.astype(np.min_scalar_type(labels.max()))
-        self.rows, self.valid_rows = split_rows(rows, fraction, self.split_seed, labels)
+        self.rows, self.valid_rows = split_rows(
+            rows, fraction, self.split_seed, labels, data.classes
+        )
 
     def _learn_val(self, inputs: Inputs) -> None:
         X_val = self.data.X_val

@@ -22,6 +22,9 @@ def call_module(module: Any, X: Any) -> Any:
     named, given = (X, ()) if isinstance(X, dict) else ({}, X if isinstance(X, tuple) else (X,))
     try:
         return module(*given, **named)
+    except RuntimeError as error:
+        _note_channels(X, error)
+        raise
     except TypeError as error:
         if _takes(module.forward, given, named):
             raise
@@ -33,6 +36,17 @@ def call_module(module: Any, X: Any) -> Any:
             "action by a do_predict(self, ctx). (A frame with columns that are no numbers comes "
             "as `numeric` and `categorical`.)"
         ) from error
+
+
+def _note_channels(X: Any, error: Exception) -> None:
+    """Add what a convolution leaves to be guessed: images with the channels last."""
+    shape = tuple(getattr(X, "shape", ()))
+    if "channels" in str(error) and len(shape) in (4, 5):
+        last = (
+            f" With channels last, (n, h, w, c), permute them: X.transpose(0, {len(shape) - 1}, "
+            f"{', '.join(map(str, range(1, len(shape) - 1)))})."
+        )
+        error.add_note(f"The batch has shape {shape}. Images are (n, channels, h, w).{last}")
 
 
 def _takes(function: Any, given: tuple[Any, ...], named: dict[str, Any]) -> bool:

@@ -32,6 +32,14 @@ def test_the_split_follows_the_seed_alone():
     assert not np.array_equal(one[1], other[1])
 
 
+def test_classes_with_too_few_rows_are_named():
+    labels, classes = np.array([0, 1, 1, 1, 2, 2, 3]), np.array(["ant", "bee", "cat", "dog"])
+    with pytest.raises(ParameterError, match=r"two rows at least, and \['ant', 'dog'\] have one\."):
+        split_rows(np.arange(7), 0.5, 0, labels, classes)
+    with pytest.raises(ParameterError, match="number of classes = 2"):
+        split_rows(np.arange(4), 0.1, 0, np.array([0, 0, 1, 1]), classes)
+
+
 @pytest.mark.parametrize(
     ("n", "fraction", "labels"),
     [(1, 0.5, None), (4, 0.5, np.array([0, 0, 0, 1])), (3, 0.1, np.array([0, 1, 2]))],

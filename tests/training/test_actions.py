@@ -239,3 +239,15 @@ def test_a_module_of_several_outputs_validates_with_a_score_too():
     net = make_net(module=Two, callbacks=[Loss()]).fit(X, y, X_val=X, y_val=y)
     accuracy = (net.predict(X) == y).mean()
     assert net.history_["valid_accuracy"].iloc[-1] == pytest.approx(accuracy)
+
+
+def test_images_with_the_channels_last_are_named():
+    images, labels = torch.zeros(4, 6, 6, 3), [0, 1, 0, 1]
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 6), torch.nn.Flatten())
+    with pytest.raises(RuntimeError, match="channels") as raised:
+        NeuralNetClassifier(module, max_epochs=1).fit(images, labels)
+    note = "\n".join(raised.value.__notes__)
+    assert "shape (4, 6, 6, 3)" in note
+    assert "transpose(0, 3, 1, 2)" in note
+    right = torch.from_numpy(images.numpy().transpose(0, 3, 1, 2).copy())
+    NeuralNetClassifier(module, max_epochs=1).fit(right, labels)
