@@ -141,7 +141,10 @@ class MLP(nn.Sequential):
             The codes.
         """
         if self._plain:
-            return super().forward(numeric)
+            x: Any = numeric
+            for layer in self._modules.values():
+                x = layer(x)
+            return x
         columns, *layers = self
         x = columns(numeric, categorical)
         for layer in layers:

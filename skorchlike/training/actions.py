@@ -19,13 +19,16 @@ def call_module(module: Any, X: Any) -> Any:
     ParameterError
         If its ``forward`` takes other arguments.
     """
-    named, given = (X, ()) if isinstance(X, dict) else ({}, X if isinstance(X, tuple) else (X,))
     try:
-        return module(*given, **named)
+        if isinstance(X, dict):
+            return module(**X)
+        return module(*X) if isinstance(X, tuple) else module(X)
     except RuntimeError as error:
         _note_channels(X, error)
         raise
     except TypeError as error:
+        named, given = (X, ()) if isinstance(X, dict) else ({}, X)
+        given = given if isinstance(given, tuple) else (given,)
         if _takes(module.forward, given, named):
             raise
         came = f"by the names {', '.join(named)}" if named else f"{len(given)} in a row"
