@@ -239,22 +239,27 @@ class RunningLoss:
 
     def add(self, loss: Tensor, weight: float | Tensor) -> None:
         """Add a detached loss and its batch's number of rows or sum of weights."""
+        if loss.is_cpu:
+            # nothing to wait for; kept, the small tensors would settle in the heap between the
+            # large ones of each batch, which then would not find their place again
+            self._add(loss.item(), weight.item() if isinstance(weight, Tensor) else float(weight))
+            return
         self.losses.append(loss)
         self.weights.append(weight)
         if len(self.losses) >= self.LIMIT:
             self._fetch()
 
     def _fetch(self) -> None:
-        weights = to_floats(self.weights)
-        losses = to_floats(self.losses)
-        if self.adds_up:
-            self.total += sum(losses)
-        else:
-            # where all labels are ignored the weight is 0 and torch's mean NaN
-            pairs = zip(losses, weights, strict=True)
-            self.total += sum(loss * weight for loss, weight in pairs if weight)
-        self.weight += sum(weights)
+        for loss, weight in zip(to_floats(self.losses), to_floats(self.weights), strict=True):
+            self._add(loss, weight)
         self.losses, self.weights = [], []
+
+    def _add(self, loss: float, weight: float) -> None:
+        if self.adds_up:
+            self.total += loss
+        elif weight:  # where all labels are ignored the weight is 0 and torch's mean NaN
+            self.total += loss * weight
+        self.weight += weight
 
     def mean(self) -> float | None:
         """Return the mean loss, or None when there was no batch."""
