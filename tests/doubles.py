@@ -154,6 +154,12 @@ def make_data(n=8, n_features=3, n_classes=2, seed=0):
     return rng.normal(size=(n, n_features)), np.arange(n) % n_classes
 
 
+class OnDevice(torch.Tensor):
+    """A tensor of the CPU that says it is none: a stand-in for one of an accelerator."""
+
+    is_cpu = False
+
+
 def make_net(**params):
     """Return a classifier of two batches an epoch on ``make_data()``, as the numbers are."""
     fixed = {"module": Linear, "batch_size": 4, "predict_batch_size": 2, "max_epochs": 3}

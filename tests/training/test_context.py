@@ -10,7 +10,15 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from doubles import Linear, StatefulRecorder, make_data, make_net, same_weights, weights_of
+from doubles import (
+    Linear,
+    OnDevice,
+    StatefulRecorder,
+    make_data,
+    make_net,
+    same_weights,
+    weights_of,
+)
 from torch import nn
 
 from skorchlike import (
@@ -195,7 +203,7 @@ def test_y_pred_and_loss_assigned_by_a_callback_are_trained_on():
 # ----------------------------------------------------------------- last_loss
 
 
-class CountingTensor(torch.Tensor):
+class CountingTensor(OnDevice):
     """Count how often a value is fetched."""
 
     fetched = 0

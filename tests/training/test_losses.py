@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from doubles import make_data, make_net
+from doubles import OnDevice, make_data, make_net
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -203,13 +203,16 @@ def test_an_error_of_the_loss_reaches_the_user_of_an_estimator():
 BATCHES = st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(1, 50)), min_size=1, max_size=40)
 
 
-@given(BATCHES, st.booleans(), st.sampled_from([1, 3, 4096]))
-def test_the_running_mean_is_weighted_however_often_it_is_fetched(batches, as_tensors, limit):
+@given(BATCHES, st.booleans(), st.booleans(), st.sampled_from([1, 3, 4096]))
+def test_the_running_mean_is_weighted_however_often_it_is_fetched(
+    batches, as_tensors, on_device, limit
+):
     running = RunningLoss()
     running.LIMIT = limit
     for loss, weight in batches:
         w = torch.tensor(float(weight), dtype=torch.float64) if as_tensors else weight
-        running.add(torch.tensor(loss, dtype=torch.float64), w)
+        value = torch.tensor(loss, dtype=torch.float64)
+        running.add(value.as_subclass(OnDevice) if on_device else value, w)
     total = sum(weight for _, weight in batches)
     expected = sum(loss * weight for loss, weight in batches) / total
     assert running.mean() == pytest.approx(expected, rel=1e-12, abs=1e-12)

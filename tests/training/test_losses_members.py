@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from doubles import make_data
+from doubles import OnDevice, make_data
 from torch import nn
 from torch.nn import functional
 
@@ -202,5 +202,5 @@ def test_sums_of_batches_are_added_up_and_divided_by_all_rows():
     running = RunningLoss(adds_up=True)
     running.LIMIT = 2
     for loss, n in ((6.0, 3), (8.0, 2), (1.0, 1)):
-        running.add(torch.tensor(loss), n)
+        running.add(torch.tensor(loss).as_subclass(OnDevice), n)
     assert running.mean() == pytest.approx(15 / 6)
