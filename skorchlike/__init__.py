@@ -8,6 +8,7 @@ from skorchlike.callbacks import (
     BatchTransform,
     Callback,
     ChannelsLast,
+    Checkpoint,
     Compile,
     CSVLogger,
     CutMix,
@@ -46,9 +47,13 @@ from skorchlike.exceptions import (
     CancelBatchException,
     CancelEpochException,
     CancelFitException,
+    CheckpointError,
+    DamagedFileError,
     DeadContextError,
+    FormatError,
     ParameterError,
     StageError,
+    UntrustedError,
 )
 from skorchlike.inspection.conformance import check_callback
 from skorchlike.inspection.explaining import explain
@@ -59,6 +64,7 @@ from skorchlike.model.display import HistoryDisplay
 from skorchlike.recipes import recipe
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
+from skorchlike.training.interrupts import SigtermInterrupt
 
 __version__ = "0.1.0"
 
@@ -75,11 +81,15 @@ __all__ = [
     "CancelEpochException",
     "CancelFitException",
     "ChannelsLast",
+    "Checkpoint",
+    "CheckpointError",
     "Compile",
     "Context",
     "CutMix",
+    "DamagedFileError",
     "DeadContextError",
     "EarlyStopping",
+    "FormatError",
     "Freeze",
     "GradientAccumulation",
     "GradientClipping",
@@ -101,6 +111,7 @@ __all__ = [
     "PrintLog",
     "Profile",
     "Progress",
+    "SigtermInterrupt",
     "SingleBatch",
     "SingleEpoch",
     "StageError",
@@ -109,6 +120,7 @@ __all__ = [
     "TimeLimit",
     "TrainedModel",
     "Unfreeze",
+    "UntrustedError",
     "check_callback",
     "explain",
     "get_callback",

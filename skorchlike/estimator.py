@@ -24,6 +24,7 @@ from skorchlike.fitting import (
     LossFunction,
     build_callbacks,
     check_fit_data,
+    check_resume,
     check_X,
     constructor,
     fit_model,
@@ -213,6 +214,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         y_val: Any = None,
         sample_weight_val: Any = None,
         callbacks: Any = None,
+        resume: Any = None,
     ) -> BaseNeuralNet:
         """Train the module.
 
@@ -235,6 +237,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         callbacks : dict or list, default=None
             Callbacks for this fit alone, beside the estimator's; ``{name: None}`` leaves
             one of those out.
+        resume : bool, str or path, default=None
+            True goes on with an interrupted fit from the folder of the `Checkpoint` callback;
+            where that is empty, a new fit begins. A path names another folder of checkpoints, or
+            one of them. ``max_epochs`` is then the total; of a fit that is finished the saved model
+            is returned.
 
         Returns
         -------
@@ -247,6 +254,9 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
             If a parameter has an unknown name or an impossible value.
         ValueError
             If the data cannot be used.
+        CheckpointError
+            If the checkpoint to resume from is of another fit (other data, split or parameters:
+            it says which), or damaged.
         KeyboardInterrupt
             If the fit was interrupted; the model trained so far is kept.
 
@@ -259,6 +269,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
             callbacks,
             self.max_epochs,
             continued,
+            resume=check_resume(resume, continued),
             X=X,
             y=y,
             sample_weight=sample_weight,
@@ -273,6 +284,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         n_epochs: int,
         continued: Any,
         classes: Any = None,
+        resume: Any = None,
         **data: Any,
     ) -> Any:
         with unchanged_on_failure(self):
@@ -289,6 +301,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
                 n_epochs=n_epochs,
                 extra_callbacks=callbacks,
                 continued=continued,
+                resume=resume,
                 sklearn_task=(task, raw) if has_tasks else None,
             )
         if interrupt is not None:

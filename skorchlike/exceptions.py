@@ -58,6 +58,22 @@ class DeadContextError(RuntimeError):
     """A `Context` was used after the run that it belonged to had ended."""
 
 
+class FormatError(ValueError):
+    """A file cannot be read or written: another format or version, or what no file can hold."""
+
+
+class DamagedFileError(FormatError):
+    """A file is not what it was when it was written, or is no file of this package."""
+
+
+class UntrustedError(FormatError):
+    """A file names a class or function that the reader was not told to trust."""
+
+
+class CheckpointError(RuntimeError):
+    """A folder of checkpoints cannot be used: another run's, in use, or damaged."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest valid name, else the valid names.
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch
 
-from skorchlike.building import SIZES, Parts, build_parts, check_components, constructor, said_about
+from skorchlike.building import SIZES, build_parts, check_components, constructor
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.checking import check_fit_data
 from skorchlike.collecting import (
     OWN_COLUMNS,
     collect_callbacks,
-    history_columns,
-    n_updates,
     states_to_load,
 )
 from skorchlike.data.batches import FitData
 from skorchlike.data.checks import as_numpy, check_X
-from skorchlike.data.inputs import Inputs
 from skorchlike.data.loading import is_loader
 from skorchlike.data.preparation import TRANSFORMS
 from skorchlike.feeding import learn_inputs_of, make_feed
@@ -37,16 +34,26 @@ from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.components import (
     follows_input_dtype,
 )
-from skorchlike.params.continuing import check_same_transforms, class_name
+from skorchlike.params.continuing import check_same_transforms
 from skorchlike.params.placing import check_device
+from skorchlike.resuming import (
+    Found,
+    check_can_go_on,
+    check_resume,
+    classes_of,
+    find_snapshot,
+    keep_folder,
+    states_of,
+)
 from skorchlike.training.actions import DefaultActions
-from skorchlike.training.calls import acts_in_predict, in_order
-from skorchlike.training.context import Context
+from skorchlike.training.calls import in_order
+from skorchlike.training.interrupts import Interrupts
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
-from skorchlike.training.randomness import draw_seed, private_rng, restore_rng, rng_state
+from skorchlike.training.randomness import draw_seed, private_rng, restore_rng
 from skorchlike.training.scores import R2, Accuracy
 from skorchlike.training.stages import PROVIDERS
+from skorchlike.underway import Fit, transforms
 
 # what the estimators need of the wings, which they reach through this hall alone
 __all__ = [
@@ -66,6 +73,7 @@ __all__ = [
     "check_X",
     "check_components",
     "check_fit_data",
+    "check_resume",
     "constructor",
     "fit_model",
     "follows_input_dtype",
@@ -85,6 +93,7 @@ def fit_model(
     extra_callbacks: Any = None,
     continued: TrainedModel | None = None,
     sklearn_task: tuple[Any, dict[str, Any]] | None = None,
+    resume: Any = None,
 ) -> tuple[TrainedModel, KeyboardInterrupt | None]:
     """Run one fit.
 
@@ -95,13 +104,15 @@ def fit_model(
     data : FitData
         The checked data.
     n_epochs : int
-        How many epochs to train.
+        How many epochs to train; when a fit is resumed, how many in all.
     extra_callbacks : None, dict or list
         Callbacks for this fit alone.
     continued : TrainedModel or None
         The model of the fit that this one continues; it is not changed.
     sklearn_task : tuple or None
         The task of the fit and its data, where there are callbacks of scikit-learn's own.
+    resume : None, True or Path
+        Where an interrupted fit is looked for, to go on with it.
 
     Returns
     -------
@@ -110,49 +121,122 @@ def fit_model(
     interrupt : KeyboardInterrupt or None
         To be raised once the model is kept.
     """
+    wanted = Wanted(estimator, data, n_epochs, extra_callbacks, continued, sklearn_task, resume)
+    kept: list[tuple[TrainedModel, KeyboardInterrupt | None]] = []
+    try:
+        with Interrupts() as interrupts:
+            kept.append(_fit(wanted, interrupts))
+    except KeyboardInterrupt as late:
+        if not kept:
+            raise
+        kept = [(kept[0][0], kept[0][1] or late)]
+    return kept[0]
+
+
+@dataclass
+class Wanted:
+    """What `fit_model` was asked for."""
+
+    estimator: Any
+    data: FitData
+    n_epochs: int
+    extra_callbacks: Any
+    continued: TrainedModel | None
+    sklearn_task: tuple[Any, dict[str, Any]] | None
+    resume: Any
+
+
+def _fit(wanted: Wanted, interrupts: Interrupts) -> Any:
+    """Run the fit; anew with the seed of the interrupted one, where that had another."""
+    continued = wanted.continued
+    seed = draw_seed(wanted.estimator.random_state) if continued is None else continued.seed_
+    outcome = _attempt(wanted, seed, interrupts, None)
+    if isinstance(outcome, Found):
+        assert outcome.snapshot is not None
+        outcome = _attempt(wanted, outcome.snapshot["seed"], interrupts, outcome)
+    return outcome
+
+
+def _attempt(
+    wanted: Wanted, seed: int, interrupts: Interrupts, found: Found | None
+) -> tuple[TrainedModel, KeyboardInterrupt | None] | Found:
+    """Run a fit with this seed, or return a checkpoint that has another one."""
+    estimator, continued = wanted.estimator, wanted.continued
     device = check_device(estimator.device)
-    seed = draw_seed(estimator.random_state) if continued is None else continued.seed_
     init_seed, shuffle_seed, split_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
     generator = torch.Generator().manual_seed(shuffle_seed)
-    before = {} if continued is None else continued.continuation_
-    feed = make_feed(estimator, data, split_seed)
+    feed = make_feed(estimator, copy.copy(wanted.data), split_seed)
     if continued is None:
         estimator._learn_scale(*feed.train_target())
     else:
-        check_same_transforms(continued.continuation_["transforms"], _transforms(estimator))
+        check_same_transforms(continued.continuation_["transforms"], transforms(estimator))
     feed.scale_targets(estimator._scale_target)
     with private_rng(init_seed, device):
         inputs = learn_inputs_of(estimator, feed, continued)
         parts = build_parts(estimator, inputs, feed, device, continued)
         train, valid = feed.batches(parts.place, inputs.preparation, generator)
-        fit = Fit(estimator, parts, inputs, seed, generator)
-        callbacks = collect_callbacks(estimator, extra_callbacks)
-        if sklearn_task is not None:
-            callbacks["sklearn__callbacks"] = SklearnTasks(*sklearn_task, view=fit.live_model)
+        fit = Fit(estimator, parts, inputs, seed, generator, train, wanted.data, feed.valid_rows)
+        callbacks = collect_callbacks(estimator, wanted.extra_callbacks)
+        if wanted.sklearn_task is not None:
+            tasks = SklearnTasks(*wanted.sklearn_task, view=fit.live_model)
+            callbacks["sklearn__callbacks"] = tasks
         callbacks = in_order(callbacks)
         score = None if valid is None else estimator._make_score(parts.criterion)
         loss_function = estimator._make_loss(parts.criterion, *feed.train_target())
         loss_function.n_members = getattr(parts.module, "n_members", None)
-        ctx = fit.open_context(callbacks, n_epochs, train, score, loss_function, continued)
-        if before:
-            restore_rng(before["rng"], generator)
+        ctx = fit.open_context(
+            callbacks, wanted.n_epochs, score, loss_function, continued, interrupts
+        )
         try:
-            loop = Loop(
-                ctx, train, valid, score, estimator.valid_every, states_to_load(callbacks, before)
-            )
-            interrupt = _run(loop)
-            parts.module.eval()
-            _warn_diverged(ctx.history)
-            return fit.model(loop.states), interrupt
+            if wanted.resume is not None:
+                found = _found(fit, wanted, found)
+                if found.snapshot is not None and found.snapshot["seed"] != seed:
+                    return found
+            return _train(fit, wanted, valid, score, found)
         finally:
             ctx._kill()
-            interrupt = None  # its traceback would keep this frame alive, and that the data
 
 
-def _transforms(estimator: Any) -> dict[str, Any]:
-    """Return what is said about the transforms of numbers, by the parameters' names."""
-    names = ("numeric_transform", "target_transform")
-    return {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+def _found(fit: Fit, wanted: Wanted, found: Found | None) -> Found:
+    """Return the checkpoint to go on from, compared with this fit."""
+    ctx, n_epochs = fit.ctx, wanted.n_epochs
+    if found is None:
+        trusted = classes_of(wanted.estimator, ctx.callbacks)
+        found = find_snapshot(wanted.resume, ctx.callbacks, ctx, n_epochs, trusted)
+        if found.snapshot is not None and found.snapshot["seed"] != fit.seed:
+            return found
+    else:
+        keep_folder(found, ctx.callbacks)
+    if found.snapshot is not None:
+        check_can_go_on(found, fit.identity, n_epochs)
+    return found
+
+
+def _train(
+    fit: Fit, wanted: Wanted, valid: Any, score: Any, found: Found | None
+) -> tuple[TrainedModel, KeyboardInterrupt | None]:
+    """Run the loop, from the start or from where an interrupted fit was."""
+    ctx, resumed = fit.ctx, None
+    before = {} if wanted.continued is None else wanted.continued.continuation_
+    to_load = states_to_load(ctx.callbacks, before)
+    if found is not None and found.snapshot is not None:
+        if found.position.finished:
+            fit.parts.module.eval()
+            return fit.finished_model(found), None
+        resumed = fit.go_on_from(found, wanted.n_epochs)
+        to_load = states_of(found.snapshot, ctx.callbacks)
+    if before:
+        restore_rng(before["rng"], fit.generator)
+    loop = fit.loop = Loop(
+        ctx, fit.train, valid, score, fit.estimator.valid_every, to_load, resumed
+    )
+    interrupt = _run(loop)
+    try:
+        fit.parts.module.eval()
+        _warn_diverged(ctx.history)
+        return fit.model(loop.states), interrupt
+    finally:
+        interrupt = None  # its traceback would keep this frame alive, and that the data
 
 
 def _run(loop: Loop) -> KeyboardInterrupt | None:
@@ -191,132 +275,3 @@ def unchanged_on_failure(estimator: Any) -> Iterator[None]:
         after.update(before)
         after.update(kept)
         raise
-
-
-class Fit:
-    """A fit under way: its context, and the model as it is at any moment.
-
-    Parameters
-    ----------
-    estimator : BaseNeuralNet
-        Whose fit it is.
-    parts : Parts
-        The components.
-    inputs : Inputs
-        What was learned of the inputs.
-    seed : int
-        Where all randomness comes from.
-    generator : torch.Generator
-        What shuffles the rows.
-    """
-
-    def __init__(
-        self,
-        estimator: Any,
-        parts: Parts,
-        inputs: Inputs,
-        seed: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.estimator, self.parts, self.inputs = estimator, parts, inputs
-        self.seed, self.generator = seed, generator
-        self.ctx: Any = None
-        self.start = 0
-
-    def open_context(
-        self,
-        callbacks: Mapping[str, Any],
-        n_epochs: int,
-        train: Any,
-        score: Any,
-        loss_function: LossFunction,
-        continued: TrainedModel | None,
-    ) -> Context:
-        """Make the context of this fit."""
-        parts = self.parts
-        epoch = self.start = 0 if continued is None else continued.n_epochs_
-        self.ctx = Context(
-            estimator=self.estimator,
-            module=parts.module,
-            device=parts.place.device,
-            criterion=parts.criterion,
-            optimizer=parts.optimizer,
-            loss_function=loss_function,
-            callbacks=callbacks,
-            max_epochs=epoch + n_epochs,
-            n_updates=n_updates(callbacks, n_epochs, train.n_batches),
-            columns=history_columns(callbacks, score),
-            history=[] if continued is None else [dict(record) for record in continued.history_],
-            epoch=epoch,
-            global_step=0 if continued is None else continued.continuation_["global_step"],
-            fitted_estimator=self.view,
-            snapshot=self.snapshot,
-            train_inputs=train.inputs,
-        )
-        return self.ctx
-
-    def model(self, states: Mapping[str, Any]) -> TrainedModel:
-        """Return the model with these states of its callbacks."""
-        parts, ctx = self.parts, self.ctx
-        classes = {name: class_name(ctx.callbacks[name]) for name in states}
-        return TrainedModel(
-            module_=parts.module,
-            criterion_=parts.criterion,
-            optimizer_=parts.optimizer.state_dict(),
-            callbacks_=Bunch(**states),
-            history_=ctx.history,
-            n_epochs_=ctx.epoch,
-            stop_reason_=ctx.stop_reason,
-            seed_=self.seed,
-            place_=parts.place,
-            inputs_=self.inputs,
-            continuation_={
-                "callbacks": {name: (classes[name], state) for name, state in states.items()},
-                "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},
-                "module": said_about(self.estimator, "module"),
-                "criterion": said_about(self.estimator, "criterion"),
-                "transforms": _transforms(self.estimator),
-                "global_step": ctx.global_step,
-                "optimizer": type(parts.optimizer),
-                "options": parts.options,
-                "rng": rng_state(parts.place.device, self.generator),
-            },
-        )
-
-    def live_model(self) -> TrainedModel:
-        """Return the model as it is now; it shares the tensors in training."""
-        states = {}
-        for name, callback in self.ctx.callbacks.items():
-            try:
-                state = callback.state_dict()
-            except Exception as error:
-                if self.ctx.epoch == self.start and not acts_in_predict(callback):
-                    continue  # asked for in on_begin, when a later callback has nothing yet
-                error.add_note(f"Raised by state_dict() of the callback {name!r}.")
-                raise
-            if state is not None:
-                states[name] = state
-        return self.model(states)
-
-    def view(self) -> Any:
-        """Return a copy of the estimator with the model as it is now."""
-        view = copy.copy(self.estimator)
-        view.model_ = self.live_model()
-        return view
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return copies of all that a checkpoint must hold."""
-        model = self.live_model()
-        return copy.deepcopy(
-            {
-                "module": model.module_.state_dict(),
-                "criterion": model.criterion_.state_dict(),
-                "optimizer": model.optimizer_,
-                "callbacks": model.continuation_["callbacks"],
-                "history": model.history_,
-                "epoch": model.n_epochs_,
-                "global_step": model.continuation_["global_step"],
-                "rng": model.continuation_["rng"],
-                "seed": model.seed_,
-            }
-        )

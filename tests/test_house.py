@@ -54,6 +54,13 @@ MAY_IMPORT = {
         "exceptions",
         "nested",
     },
+    "callbacks.checkpoint": {
+        "callbacks.base",
+        "callbacks.registry",
+        "callbacks.tools",
+        "exceptions",
+        "model",
+    },
     "criteria": {"criteria", "exceptions"},
     "targets": {"targets", "training.matching", "exceptions"},
     "data": {"data", "exceptions", "nested"},
@@ -95,6 +102,9 @@ FREE = {
     "collecting",
     "building",
     "predicting",
+    "resuming",
+    "underway",
+    "fingerprints",
     "callbacks",
 }
 

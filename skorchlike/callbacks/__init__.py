@@ -5,6 +5,7 @@ from skorchlike.callbacks.activation_stats import ActivationStats
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.batch_transform import BatchTransform
 from skorchlike.callbacks.channels_last import ChannelsLast
+from skorchlike.callbacks.checkpoint import Checkpoint
 from skorchlike.callbacks.compile import Compile
 from skorchlike.callbacks.csv_logger import CSVLogger
 from skorchlike.callbacks.early_stopping import EarlyStopping
@@ -41,6 +42,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "ChannelsLast",
+    "Checkpoint",
     "Compile",
     "CutMix",
     "EarlyStopping",

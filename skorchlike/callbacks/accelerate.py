@@ -107,6 +107,20 @@ class Accelerate(Callback):
             self._undo.close()
             self._undo = None
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the scale of the loss, for fp16."""
+        scaler = self._scaler
+        return None if scaler is None else scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the scale of an earlier fit."""
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state)
+
+    @property
+    def _scaler(self) -> Any:
+        return getattr(self.__dict__.get("_accelerator"), "scaler", None)
+
 
 @contextlib.contextmanager
 def _own_states(library: Any) -> Iterator[None]:

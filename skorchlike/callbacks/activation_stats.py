@@ -132,6 +132,8 @@ class ActivationStats(Callback):
 
     def on_batch_exit(self, ctx: Context) -> None:
         """Record no pass of the module until the next batch."""
+        if self._batch is not None and not self._batch:
+            self._pending.pop()  # it was cancelled before its pass
         self._batch = None
 
     def on_phase_exit(self, ctx: Context) -> None:
@@ -148,10 +150,8 @@ class ActivationStats(Callback):
         self._handles, self._pending, self._batch = (), [], None
 
     def state_dict(self) -> ActivationRecords | None:
-        """Return the records."""
-        if self._result is not None:
-            self._fetch()
-        return self._result
+        """Return the records, those on the device too, which stay there until their time."""
+        return None if self._result is None else self._fetched()
 
     def load_state_dict(self, state: ActivationRecords) -> None:
         """Go on with the records of an earlier fit, if the bins are the same."""
@@ -188,10 +188,14 @@ class ActivationStats(Callback):
 
     def _fetch(self) -> None:
         """Move what is pending from the device, all at once: this waits for it."""
+        self._result, self._pending = self._fetched(), []
+        self._n_fetched = self._result.n_batches
+
+    def _fetched(self) -> ActivationRecords:
         assert self._result is not None
         rows = [(name, *at) for at, batch in self._pending for name in batch]
         numbers = [value for _, batch in self._pending for value in batch.values()]
-        self._pending = []
+        result = ActivationRecords(**self._result)
         if rows:
-            self._result.append(rows, torch.stack(numbers).cpu().double().numpy())
-            self._n_fetched = self._result.n_batches
+            result.append(rows, torch.stack(numbers).cpu().double().numpy())
+        return result

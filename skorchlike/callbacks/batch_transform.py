@@ -59,7 +59,8 @@ class BatchTransform(Callback):
     -----
     No gradients are recorded. In a fit random transforms draw from the fit's own
     generators, so `random_state` makes them reproducible. What a module in `transform`
-    learns by being called (running statistics) is the state. The idea is the BatchTransform
+    learns by being called (running statistics) is the state, and so is that of any other object
+    with ``state_dict`` and ``load_state_dict``. The idea is the BatchTransform
     of fastai's miniai.
 
     Examples
@@ -119,15 +120,15 @@ class BatchTransform(Callback):
         self._apply(ctx, "predict")
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state of a module, if it has any."""
-        if not isinstance(self.transform, nn.Module):
-            return None
-        return self.transform.state_dict() or None
+        """Return the state of a module, or of an object that has one."""
+        transform: Any = self.transform
+        return (transform.state_dict() or None) if _has_state(transform) else None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Give the module its state."""
-        if isinstance(self.transform, nn.Module):
-            self.transform.load_state_dict(state)
+        transform: Any = self.transform
+        if _has_state(transform):
+            transform.load_state_dict(state)
 
     def _place(self, ctx: Context) -> None:
         # a fit's own copy: callbacks are cloned for it
@@ -169,3 +170,7 @@ class BatchTransform(Callback):
             f"The `transform` {name_of(self.transform)} of BatchTransform must return {wanted}. "
             f"It returned {what}."
         )
+
+
+def _has_state(transform: Any) -> bool:
+    return all(hasattr(transform, name) for name in ("state_dict", "load_state_dict"))

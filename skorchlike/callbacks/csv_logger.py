@@ -40,9 +40,9 @@ class CSVLogger(Callback):
     A new fit starts the file anew. A fit that is continued (``warm_start``,
     ``partial_fit``) first writes the epochs before it, as its history holds them: the
     file never has an epoch twice. The file is closed between the epochs, so a fit that is
-    killed leaves whole rows. When the fit ends, however it ends, the file holds the
-    columns and rows of ``history_``; also an epoch cut off and what callbacks of a higher
-    order logged at its end.
+    killed leaves whole rows; resumed, it drops those of the epochs that are trained again.
+    When the fit ends, however it ends, the file holds the columns and rows of ``history_``;
+    also an epoch cut off and what callbacks of a higher order logged at its end.
 
     The state is the absolute path: ``model_.callbacks_.csv_logger["file"]``.
 
@@ -78,7 +78,7 @@ class CSVLogger(Callback):
     def on_epoch_begin(self, ctx: Context) -> None:
         """Start the file, with the rows of the epochs before this fit."""
         if self.columns is None:
-            self._start(ctx)
+            self._start(ctx, ctx.history[:-1])
 
     def on_epoch_end(self, ctx: Context) -> None:
         """Add a row; a column that nobody had announced needs the file anew."""
@@ -88,6 +88,11 @@ class CSVLogger(Callback):
                 csv.DictWriter(file, self.columns or ()).writerow(ctx.history[-1])
         else:
             self._write(ctx.history, ctx.columns)
+
+    def on_end(self, ctx: Context) -> None:
+        """Go on with the file of a fit that was killed when all its epochs were trained."""
+        if self.columns is None and self.file is not None:
+            self._start(ctx, ctx.history)
 
     def on_exit(self, ctx: Context) -> None:
         """Write the file as ``history_`` is in the end."""
@@ -102,14 +107,14 @@ class CSVLogger(Callback):
         """Go on with the file of an earlier fit; a path that was said since wins."""
         self.file = state["file"]
 
-    def _start(self, ctx: Context) -> None:
+    def _start(self, ctx: Context, records: list[dict[str, Any]]) -> None:
         path: Any = self.path
         if callable(self.path):
             path = self.path(ctx) if self.file is None else self.file
         try:
             self.file = os.path.realpath(path)  # the working folder may change
             Path(self.file).parent.mkdir(parents=True, exist_ok=True)
-            self._write(ctx.history[:-1], ctx.columns)
+            self._write(records, ctx.columns)
         except (OSError, TypeError, ValueError) as error:
             raise ParameterError(
                 f"The `path` of CSVLogger must be a file that can be written. Got {path!r}: {error}"

@@ -113,7 +113,7 @@ class EarlyStopping(Callback):
         self.best_score = self.best_epoch = self.best_weights = None
         self.n_bad = 0
         # a call of partial_fit, or of a fit of one epoch in a loop: such calls count together
-        self.one_of_many = ctx.max_epochs - ctx.epoch == 1
+        self.one_of_many = ctx.max_epochs - ctx.start_epoch == 1
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """After a normal end the module holds the best weights: keep them again."""

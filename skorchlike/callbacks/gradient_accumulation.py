@@ -58,6 +58,8 @@ class GradientAccumulation(Callback):
     }
 
     _n_pending = 0
+    _kept: tuple[tuple[int, torch.Tensor], ...] = ()
+    _first: Any = 1.0
 
     def __init__(self, n_batches: int = 2) -> None:
         self.n_batches = n_batches
@@ -78,19 +80,24 @@ class GradientAccumulation(Callback):
     def on_begin(self, ctx: Context) -> None:
         """See whether the criterion takes means, and begin a group."""
         self._adds_up = getattr(ctx.criterion, "reduction", "mean") == "sum"
-        self._kept: list[tuple[Any, Any]] = []
+        self._device, self._loaded, self._kept = ctx.device, False, ()
         self._begin_group()
 
     def on_before_backward(self, ctx: Context) -> None:
         """Weigh the loss by the batch's share, against the first batch of the group."""
+        if self._loaded:
+            self._loaded = False
+            if not _with_gradients(ctx):  # those of the fit continued are gone
+                self._drop()
         weight = ctx.loss_weight
         if isinstance(weight, torch.Tensor):
             weight = weight.detach().to(torch.promote_types(weight.dtype, ctx.loss.dtype))
         if not self._n_pending:
             self._first = _one_if_zero(weight)
             # what do_zero_grad left of the last step belongs to no group: it is added at the end
-            self._kept += [(p, p.grad) for p in _with_gradients(ctx)]
-            for parameter, _ in self._kept:
+            pairs = [(i, p) for i, p in enumerate(_parameters(ctx)) if p.grad is not None]
+            self._kept += tuple((i, p.grad) for i, p in pairs)
+            for _, parameter in pairs:
                 parameter.grad = None
         self._ratio = weight / self._first
         self._counted = False
@@ -116,11 +123,33 @@ class GradientAccumulation(Callback):
         if ctx.training and (self._stepped or not _with_gradients(ctx)):
             self._begin_group()
 
-    def on_exit(self, ctx: Context) -> None:
+    def on_end(self, ctx: Context) -> None:
         """Drop what is left without a step."""
         if self._n_pending:
             ctx.optimizer.zero_grad()
-        self._kept = []
+        self._drop()
+
+    on_exit = on_end
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return where the group is that is under way, if there is one."""
+        if not self._n_pending and not self._kept:
+            return None
+        names = ("n_pending", "first", "total", "kept")
+        return {name: getattr(self, f"_{name}") for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a group; the gradients that it has gathered are not held here."""
+        self._n_pending, self._loaded = state["n_pending"], True
+        self._first, self._total = (self._placed(state[name]) for name in ("first", "total"))
+        self._kept = tuple((i, self._placed(gradient)) for i, gradient in state["kept"])
+
+    def _placed(self, value: Any) -> Any:
+        return value.to(self._device) if isinstance(value, torch.Tensor) else value
+
+    def _drop(self) -> None:
+        self._kept = ()
+        self._begin_group()
 
     def _begin_group(self) -> None:
         self._n_pending, self._total, self._stepped = 0, 0.0, False
@@ -138,14 +167,19 @@ class GradientAccumulation(Callback):
                 parameter.grad.div_(total)
             # if the step is cancelled, the mean goes on as one batch of the whole weight
             self._first, self._total = self._first * total, 1.0
-        for parameter, grad in self._kept:
+        parameters = _parameters(ctx) if self._kept else []
+        for i, grad in self._kept:
+            parameter = parameters[i]
             parameter.grad = grad if parameter.grad is None else parameter.grad + grad
-        self._kept = []
+        self._kept = ()
+
+
+def _parameters(ctx: Context) -> list[Any]:
+    return [p for group in ctx.optimizer.param_groups for p in group["params"]]
 
 
 def _with_gradients(ctx: Context) -> list[Any]:
-    groups = ctx.optimizer.param_groups
-    return [p for group in groups for p in group["params"] if p.grad is not None]
+    return [p for p in _parameters(ctx) if p.grad is not None]
 
 
 def _one_if_zero(weight: Any) -> Any:

@@ -66,6 +66,8 @@ class GradientClipping(Callback):
         "clip_value": [POSITIVE, None],
     }
 
+    _n_steps = 0
+
     def __init__(
         self,
         max_norm: float | None = 1.0,
@@ -78,7 +80,7 @@ class GradientClipping(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Begin the first mean."""
-        self._n_steps = 0
+        self._n_steps, self._device = 0, ctx.device
 
     def on_before_step(self, ctx: Context) -> None:
         """Measure the gradients, and clip them."""
@@ -104,3 +106,14 @@ class GradientClipping(Callback):
             ctx.log("gradient_norm", self._mean)
             ctx.log("gradient_norm_max", self._max)
             self._n_steps = 0
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return mean and maximum of the epoch that is under way, if it has a step."""
+        if not self._n_steps:
+            return None
+        return {"n_steps": self._n_steps, "mean": self._mean, "max": self._max}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the means of an epoch."""
+        self._n_steps = state["n_steps"]
+        self._mean, self._max = (state[name].to(self._device) for name in ("mean", "max"))

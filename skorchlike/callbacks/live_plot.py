@@ -104,7 +104,7 @@ class LivePlot(Callback):
             self._file = _check_file(path, figure.canvas.get_supported_filetypes())
         if self._notebook is not None or self._file is not None:
             self._lines = _panels(figure, columns)
-            self._drawn_at, self._due = -math.inf, False
+            self._drawn_at, self._due = -math.inf, bool(ctx.history)
             self._figure = figure
 
     def on_epoch_end(self, ctx: Context) -> None:

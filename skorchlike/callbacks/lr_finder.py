@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from numbers import Integral, Real
@@ -85,8 +86,9 @@ class LRFinder(Callback):
     }
 
     # what there is when the fit ends before on_begin
-    before: tuple[Any, ...] | None = None
+    before: dict[str, Any] | None = None
     records: dict[str, list[float]] | None = None
+    optimizer: Any = None
 
     def __init__(
         self,
@@ -127,13 +129,14 @@ class LRFinder(Callback):
             raise ParameterError(
                 f"LRFinder needs an optimizer with an lr; {name_of(ctx.optimizer)} has none."
             )
-        self.before = _states(ctx)
+        self.before, self.optimizer = _states(ctx), ctx.optimizer
         self.ratios = [float(lr / first[0]) if first[0] else 1.0 for lr in first]
         spread = np.geomspace if self.mode == "exp" else np.linspace
         self.lrs = spread(self.start_lr, self.end_lr, self.n_steps).tolist()
         self.records = {name: [] for name in ("lr", "loss", "smoothed")}
         self.taken, self.average, self.best = 0, 0.0, math.inf
         self.losses: list[float] = []  # since the last step; several where steps accumulate
+        self.goes_on: bool | None = None
         if ctx.n_updates is not None and ctx.n_updates < self.n_steps:
             warnings.warn(
                 f"LRFinder has n_steps={self.n_steps} and this fit takes {ctx.n_updates}: the "
@@ -163,19 +166,35 @@ class LRFinder(Callback):
     def on_end(self, ctx: Context) -> None:
         """Put everything back."""
         self._put_back(ctx)
+        self.optimizer = None
 
     def on_exit(self, ctx: Context) -> None:
         """Put everything back again: after an error, and after what others did in on_end."""
         self._put_back(ctx)
-        self.before = None
+        self.before = self.optimizer = None
 
     def state_dict(self) -> LRFinderResult | None:
-        """Return the records and the suggestion."""
-        return None if self.records is None else LRFinderResult(self.records)
+        """Return the records and the suggestion, and while it is under way the sweep."""
+        if self.records is None:
+            return None
+        state = LRFinderResult(self.records)
+        if self.optimizer is not None:
+            names = ("before", "ratios", "taken", "average", "best", "losses")
+            state["sweep"] = {name: getattr(self, name) for name in names}
+            state["sweep"]["lr"] = _lrs(self.optimizer)
+        return state
 
     def load_state_dict(self, state: LRFinderResult) -> None:
-        """Take up records, which stay until the first step of a further sweep."""
-        self.records = state["records"].to_dict("list")
+        """Go on with a sweep, or keep the records until the first step of a further one."""
+        self.records = {name: column.tolist() for name, column in state["records"].items()}
+        sweep = dict(state.get("sweep", {}))
+        lrs = sweep.pop("lr", None)
+        if self.goes_on is None:
+            # of a fit that was interrupted and has put everything back, the sweep is over
+            self.goes_on = lrs == _lrs(self.optimizer)
+        if self.goes_on:
+            for name, value in sweep.items():
+                setattr(self, name, value)
 
     def _record(self, ctx: Context) -> None:
         """Record the next lr with the loss so far; end the fit where it says so."""
@@ -206,10 +225,11 @@ class LRFinder(Callback):
     def _put_back(self, ctx: Context) -> None:
         if self.before is None:
             return
-        module, criterion, options, state = copy.deepcopy(self.before)
-        ctx.module.load_state_dict(module)
-        ctx.criterion.load_state_dict(criterion)
-        for group, was in zip(ctx.optimizer.param_groups, options, strict=True):
+        before = copy.deepcopy(self.before)
+        ctx.module.load_state_dict(before["module"])
+        ctx.criterion.load_state_dict(before["criterion"])
+        number = itertools.count()
+        for group, was in zip(ctx.optimizer.param_groups, before["options"], strict=True):
             for name, value in was.items():
                 if isinstance(value, torch.Tensor):
                     group[name].copy_(value)  # others may hold it
@@ -218,22 +238,35 @@ class LRFinder(Callback):
             for parameter in group["params"]:
                 parameter.grad = None
                 ctx.optimizer.state.pop(parameter, None)
-                if id(parameter) in state:
-                    ctx.optimizer.state[parameter] = state[id(parameter)]
+                if (state := before["state"].get(next(number))) is not None:
+                    ctx.optimizer.state[parameter] = _placed(state, ctx.device)
 
 
-def _states(ctx: Context) -> tuple[Any, ...]:
+def _lrs(optimizer: Any) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _placed(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return an optimizer's state of a parameter; a step counted off the device stays there."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
+        for name, value in state.items()
+    }
+
+
+def _states(ctx: Context) -> dict[str, Any]:
     """Copy the states of module, criterion and optimizer.
 
     The optimizer's own ``load_state_dict`` is not for later: in on_exit a wrapper of it
     (that of Accelerate) may be closed already.
     """
     groups = ctx.optimizer.param_groups
-    options = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-    state = {
-        id(parameter): ctx.optimizer.state[parameter]
-        for group in groups
-        for parameter in group["params"]
-        if parameter in ctx.optimizer.state
+    parameters = enumerate(parameter for group in groups for parameter in group["params"])
+    states = {
+        "module": ctx.module.state_dict(),
+        "criterion": ctx.criterion.state_dict(),
+        "options": [{k: v for k, v in group.items() if k != "params"} for group in groups],
+        # by the number of the parameter
+        "state": {i: ctx.optimizer.state[p] for i, p in parameters if p in ctx.optimizer.state},
     }
-    return copy.deepcopy((ctx.module.state_dict(), ctx.criterion.state_dict(), options, state))
+    return copy.deepcopy(states)

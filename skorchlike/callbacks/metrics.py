@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
+from skorchlike.callbacks.tools.metric_states import gathered, put_gathered
 from skorchlike.callbacks.tools.rows import Rows
 from skorchlike.callbacks.tools.scorers import (
     ClassifierStub,
@@ -134,7 +135,7 @@ class Metrics(Callback):
         """Check the metrics; put those with a state on the device."""
         self._rows = None
         self._warned: set[str] = set()
-        self._of_labels = is_classifier(ctx.estimator)
+        self._of_labels, self._device = is_classifier(ctx.estimator), ctx.device
         metrics = named_metrics(self.metrics)
         if "valid" in self._phases() and "valid_loss" not in ctx.columns:
             raise ParameterError(NO_VALIDATION)
@@ -193,6 +194,21 @@ class Metrics(Callback):
     def on_exit(self, ctx: Context) -> None:
         """Let go of the rows."""
         self._rows = None
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return what is gathered of the phase that is under way, if there is any."""
+        if self._rows is None or not self._rows.n_batches:
+            return None
+        objects = {name: gathered(metric) for name, metric in self._objects.items()}
+        return {"phase": self._phase, "rows": self._rows.state(), "objects": objects}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a phase."""
+        self._begin(state["phase"])
+        if self._rows is not None:
+            self._rows.load(state["rows"], self._device)
+            for name, metric in self._objects.items():
+                put_gathered(metric, state["objects"][name], self._device)
 
     def _phases(self) -> tuple[str, ...]:
         return ("train", "valid") if self.on == "both" else (self.on,)

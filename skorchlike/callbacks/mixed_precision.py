@@ -178,6 +178,7 @@ class MixedPrecision(Callback):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+            self._scaling.idle = False
 
     def on_exit(self, ctx: Context) -> None:
         """Keep nothing of torch's."""
@@ -238,17 +239,23 @@ class _Scaling:
         return n_skipped
 
     def state(self) -> dict[str, Any]:
-        state = self.scaler.state_dict()
-        return {
-            "scale": state["scale"],
-            "growth_tracker": state["_growth_tracker"],
+        scaler = self.scaler.state_dict()
+        state = {
+            "scale": scaler["scale"],
+            "growth_tracker": scaler["_growth_tracker"],
             "n_skipped": self.n_skipped,
         }
+        if self.n_steps or self.idle:  # of the epoch that is under way, or has just ended
+            state["n_skipped_before"] = self.n_skipped_before
+            state |= {"n_steps": self.n_steps, "idle": self.idle}
+        return state
 
     def load(self, state: dict[str, Any]) -> None:
         learned = {"scale": state["scale"], "_growth_tracker": state["growth_tracker"]}
         self.scaler.load_state_dict({**self.scaler.state_dict(), **learned})
-        self.n_skipped = self.n_skipped_before = state["n_skipped"]
+        self.n_skipped = state["n_skipped"]
+        self.n_skipped_before = state.get("n_skipped_before", self.n_skipped)
+        self.n_steps, self.idle = state.get("n_steps", 0), state.get("idle", False)
 
 
 class _Gradients:

@@ -51,7 +51,8 @@ class MLflow(Callback):
     parameters stay as they were: MLflow cannot change them. Numbers of the history are
     metrics, with the epoch as step; ``stop_reason`` is a tag. The status is ``FINISHED``,
     ``KILLED`` after an interruption, ``FAILED`` after an error. No active run is set and
-    none is used. The state is the run: ``model_.callbacks_.mlflow["run_id"]``.
+    none is used. The state is the run: ``model_.callbacks_.mlflow["run_id"]``. MLflow cannot
+    take back what was written: an interrupted fit that is resumed writes only what is not there.
 
     Runs are written by `mlflow.tracking.MlflowClient`.
 
@@ -74,7 +75,7 @@ class MLflow(Callback):
 
     # what there is when the fit ends before on_begin
     run_id: str | None = None
-    running = False
+    running = under_way = False
 
     def __init__(
         self,
@@ -97,6 +98,9 @@ class MLflow(Callback):
         is_path = not isinstance(uri, str) or (":" not in uri and not uri.startswith("databricks"))
         self.uri: str = f"sqlite:///{os.path.realpath(uri)}" if is_path else str(uri)
         self.run_id, self.running, self.written = None, False, ctx.epoch
+        self.under_way, self.cut_off = True, False
+        # of epochs that the fit had trained beyond the point from which it goes on
+        self.there: dict[tuple[str, int], float] = {}
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """Begin the run, or go on with it."""
@@ -107,6 +111,12 @@ class MLflow(Callback):
         """Write the record of the epoch."""
         self.on_epoch_begin(ctx)  # an earlier callback may have cancelled the epoch as it began
         self._log_record(ctx)
+
+    def on_end(self, ctx: Context) -> None:
+        """Open the run of a fit that was killed at its end, to say how it ended."""
+        self.under_way = False
+        if self.cut_off and not self.running:
+            self._open(ctx)
 
     def on_exit(self, ctx: Context) -> None:
         """Write what there is of an epoch that was cut off, and how the fit ended."""
@@ -124,11 +134,14 @@ class MLflow(Callback):
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the run."""
-        return None if self.run_id is None else {"run_id": self.run_id}
+        if self.run_id is None:
+            return None
+        state: dict[str, Any] = {"run_id": self.run_id}
+        return {**state, "under_way": True} if self.under_way else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the run of an earlier fit."""
-        self.run_id = state["run_id"]
+        self.run_id, self.cut_off = state["run_id"], state.get("under_way", False)
 
     def _client(self) -> Any:
         from mlflow.tracking import MlflowClient
@@ -144,6 +157,8 @@ class MLflow(Callback):
             client = self._client()
             if not new:
                 client.update_run(self.run_id, status="RUNNING")
+                if self.cut_off:
+                    self._look_up(client)
             else:
                 # without a name MLflow draws one from Python's random numbers
                 name = self.run_name or type(ctx.estimator).__name__
@@ -157,6 +172,12 @@ class MLflow(Callback):
         self.running = True
         if new and self.log_params:
             self._log_params(ctx, client)
+
+    def _look_up(self, client: Any) -> None:
+        for key in client.get_run(self.run_id).data.metrics:
+            for metric in client.get_metric_history(self.run_id, key):
+                if metric.step > self.written:
+                    self.there[key, metric.step] = metric.value
 
     def _experiment_id(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
@@ -193,8 +214,14 @@ class MLflow(Callback):
             for name, value in ctx.history[-1].items()
             if isinstance(value, Real) and name != "epoch"
         ]
-        self._client().log_batch(self.run_id, metrics=metrics)
+        new = [metric for metric in metrics if not self._is_there(metric)]
+        self._client().log_batch(self.run_id, metrics=new)
         self.written = ctx.epoch
+
+    def _is_there(self, metric: Any) -> bool:
+        value = self.there.get((metric.key, metric.step))
+        # an epoch trained again has the same values, but for its time
+        return value is not None and (value == metric.value or metric.key == "duration")
 
 
 def _name(name: str) -> str:

@@ -90,6 +90,8 @@ class NaNGuard(Callback):
     }
 
     report: dict[str, Any] | None = None
+    # what it looked at while the fit runs
+    _counts: dict[str, int] | None = None
 
     def __init__(self, action: str = "raise", every: int = 1, check_gradients: bool = True) -> None:
         self.action = action
@@ -99,7 +101,7 @@ class NaNGuard(Callback):
     def on_begin(self, ctx: Context) -> None:
         """Begin to count."""
         self.report = None
-        self._n_batches = self._n_steps = 0
+        self._counts = {"n_batches": 0, "n_steps": 0}
         self._autocast = False, torch.bfloat16
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
@@ -112,8 +114,7 @@ class NaNGuard(Callback):
 
     def on_after_loss(self, ctx: Context) -> None:
         """Look at the loss."""
-        self._n_batches += 1
-        if (self._n_batches - 1) % self.every or not isinstance(ctx.loss, Tensor) or ctx.loss.ndim:
+        if not self._is_due("n_batches") or not isinstance(ctx.loss, Tensor) or ctx.loss.ndim:
             return  # a loss that is no number is refused by the loop
         # .item() and bool() wait for the device, here and below
         loss = ctx.loss.detach().item()
@@ -122,10 +123,10 @@ class NaNGuard(Callback):
 
     def on_before_step(self, ctx: Context) -> None:
         """Look at the gradients."""
-        self._n_steps += 1
+        is_due = self._is_due("n_steps")
         # an optimizer that scales for float16 (of accelerate) leaves such steps out by itself
         scales = getattr(ctx.optimizer, "scaler", None) is not None
-        if scales or not self.check_gradients or (self._n_steps - 1) % self.every:
+        if scales or not self.check_gradients or not is_due:
             return
         groups = ctx.optimizer.param_groups
         if all_finite([p.grad for group in groups for p in group["params"] if p.grad is not None]):
@@ -141,17 +142,29 @@ class NaNGuard(Callback):
         if which_are_bad(all_parameters(ctx)):
             self._end(ctx, "weights", "after the training phase weights are not finite,")
 
+    def on_end(self, ctx: Context) -> None:
+        """Let a fit that continues this one begin to count."""
+        self._counts = None
+
     def on_exit(self, ctx: Context) -> None:
         """Keep no copy of the buffers."""
         self._buffers = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was found."""
-        return {"report": self.report}
+        """Return what was found, and how much it has looked at while the fit runs."""
+        return {"report": self.report, **(self._counts or {})}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep what an earlier fit found until something new is."""
         self.report = state["report"]
+        if self._counts is not None:
+            self._counts = {name: state.get(name, count) for name, count in self._counts.items()}
+
+    def _is_due(self, name: str) -> bool:
+        """Count one more, and tell whether to look at it."""
+        assert self._counts is not None
+        self._counts[name] += 1
+        return (self._counts[name] - 1) % self.every == 0
 
     def _end(self, ctx: Context, found_in: str, what: str) -> None:
         report = LookBack(ctx, found_in, self.every, self._autocast).report()

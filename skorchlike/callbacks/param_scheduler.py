@@ -120,7 +120,7 @@ class ParamScheduler(Callback):
                 "with unit='batch' needs it. Use unit='epoch'."
             )
         self.places = self._find(ctx.module, ctx.optimizer)
-        self.base = self.now = [_get(place) for place in self.places]
+        self.base, self._loaded = self._now(), False
         self.taken, self.total, self.last_epoch = 0, total, ctx.max_epochs
 
     def on_epoch_begin(self, ctx: Context) -> None:
@@ -144,35 +144,45 @@ class ParamScheduler(Callback):
     def on_exit(self, ctx: Context) -> None:
         """Give submodules their own values back, and let go of all."""
         if "." in self.param:
-            for place, value in zip(self.places or (), self.base, strict=True):
-                _put(place, value)
+            self._put(self.base if self.places else [])
         self.places = None
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return where the schedule is, and the values before it and now."""
         if self.places is None:
             return None
-        names = ("base", "now", "taken", "total", "last_epoch")
-        return {"said": self._schedule(), **{name: getattr(self, name) for name in names}}
+        names = ("base", "taken", "total", "last_epoch")
+        state = {name: getattr(self, name) for name in names}
+        return {"said": self._schedule(), "now": self._now(), **state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the schedule of the fit continued, or begin anew from its base."""
-        if state["said"][0] != self.param or len(state["now"]) != len(self.now):
+        now = self._now()
+        if state["said"][0] != self.param or len(state["now"]) != len(now):
             return  # of something else, or of other parameter groups
-        # what is not as the schedule left it was set since then, and holds
-        triples = zip(self.now, state["now"], state["base"], strict=True)
-        self.base = [base if value == was else value for value, was, base in triples]
-        if state["said"] == self._schedule() and state["last_epoch"] == self.last_epoch:
-            self.taken, self.total, self.now = state["taken"], state["total"], state["now"]
+        if "." not in self.param and not self._loaded:
+            # what is not as the fit left it was set since then, and holds
+            triples = zip(now, state["now"], state["base"], strict=True)
+            self.base = [base if value == was else value for value, was, base in triples]
+        self._loaded = True
+        if tuple(state["said"]) == self._schedule() and state["last_epoch"] == self.last_epoch:
+            self.taken, self.total = state["taken"], state["total"]
+            if self.base == state["base"]:
+                self._put(state["now"])
+
+    def _now(self) -> list[float]:
+        return [_get(place) for place in self.places or ()]
+
+    def _put(self, values: list[float]) -> None:
+        for place, value in zip(self.places or (), values, strict=True):
+            _put(place, value)
 
     def _schedule(self) -> tuple[str, str, str]:
         return self.param, self.shape if isinstance(self.shape, str) else "own", self.unit
 
     def _set(self) -> None:
         factor = self.factor(min(self.taken / max(self.total, 1), 1.0))
-        self.now = [value * factor for value in self.base]
-        for place, value in zip(self.places or (), self.now, strict=True):
-            _put(place, value)
+        self._put([value * factor for value in self.base])
 
     def _find(self, module: nn.Module, optimizer: optim.Optimizer) -> list[tuple[Any, str]]:
         """Return holder and name of each value that is meant."""

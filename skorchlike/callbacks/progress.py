@@ -78,7 +78,8 @@ class Progress(Callback):
     def on_batch_exit(self, ctx: Context) -> None:
         """Count a batch."""
         if len(self.bars) > 1:
-            self.bars[-1].update()
+            # not by one: a fit that is resumed goes on in the middle of a phase
+            self.bars[-1].update(ctx.step - self.bars[-1].n)
 
     def on_phase_exit(self, ctx: Context) -> None:
         """Close the bar of the batches."""

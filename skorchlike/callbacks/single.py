@@ -102,6 +102,10 @@ class SingleEpoch(Callback):
         "n_epochs": [Interval(Integral, 1, None, closed="left")]
     }
 
+    # what there is when the fit ends before on_begin
+    start: int | None = None
+    last_epoch = 0
+
     def __init__(self, n_epochs: int = 1) -> None:
         self.n_epochs = n_epochs
 
@@ -111,10 +115,26 @@ class SingleEpoch(Callback):
 
     def on_begin(self, ctx: Context) -> None:
         """Count from where this fit begins."""
-        self.start = ctx.epoch
+        self.start, self.last_epoch = ctx.epoch, ctx.max_epochs
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """Say at its beginning that an epoch is the last: so it is validated."""
+        assert self.start is not None
         if ctx.epoch - self.start >= self.n_epochs and ctx.epoch < ctx.max_epochs:
             ctx.terminate = True
             ctx.stop_reason = "single_epoch"
+
+    def on_end(self, ctx: Context) -> None:
+        """Let a fit that continues this one have its own epochs."""
+        self.start = None
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return where the fit began and would end, while it runs."""
+        if self.start is None:
+            return None
+        return {"start": self.start, "last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count from where the fit began that now goes on to the same last epoch."""
+        if state["last_epoch"] == self.last_epoch:
+            self.start = state["start"]

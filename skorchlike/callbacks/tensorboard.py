@@ -92,6 +92,7 @@ class TensorBoard(Callback):
     writer: Any = None
     folder: str | None = None
     n_files = 0
+    under_way = False
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class TensorBoard(Callback):
         import_extra("tensorboard", "tensorboard", "The callback TensorBoard")
         self.writer = self.folder = None
         self.n_files = self.written = 0
+        self.under_way, self.cut_off = True, False
         if self.gradients and self.histograms is None:
             raise ParameterError(NEEDS_HISTOGRAMS)
         if self.histograms is not None:
@@ -154,6 +156,10 @@ class TensorBoard(Callback):
                 self._histogram(ctx, f"parameters/{name}", parameter)
         self.writer.flush()
 
+    def on_end(self, ctx: Context) -> None:
+        """Let a fit that continues this one know that it came to its end."""
+        self.under_way = False
+
     def on_exit(self, ctx: Context) -> None:
         """Write what there is of an epoch that was cut off, and close the files."""
         if self.writer is not None:
@@ -168,11 +174,13 @@ class TensorBoard(Callback):
         """Return the folder, and how many event files it has."""
         if self.folder is None:
             return None
-        return {"folder": self.folder, "n_files": len(_event_files(self.folder))}
+        state = {"folder": self.folder, "n_files": len(_event_files(self.folder))}
+        return {**state, "under_way": True} if self.under_way else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on in the folder of an earlier fit."""
         self.folder, self.n_files = state["folder"], state["n_files"]
+        self.cut_off = state.get("under_way", False)
 
     def __getstate__(self) -> dict[str, Any]:
         # a writer has a thread and cannot be copied: a copy made in a fit writes nothing
@@ -189,8 +197,8 @@ class TensorBoard(Callback):
                 folder = begun or _new_folder("runs")
             self.folder = os.path.realpath(folder)  # the working folder may change
             files = _event_files(self.folder)
-            goes_on = self.folder == begun and len(files) == self.n_files
-            # else others have written there since: what stands from the first step on is hidden
+            goes_on = self.folder == begun and len(files) == self.n_files and not self.cut_off
+            # else there may be more: what stands from the first step on is hidden
             first = ctx.epoch if self.unit == "epoch" else ctx.global_step + 1
             purge_step = first if files and not goes_on else None
             if purge_step is not None:

@@ -39,9 +39,10 @@ class TimeLimit(Callback):
     -----
     Validation of the last epoch and its ``on_epoch_end`` take place in either case, and
     ``model_.stop_reason_`` is ``"time_limit"``. The clock is monotonic: setting the
-    computer's time changes nothing. A fit that is continued has the whole time again.
-    How many epochs a limit leaves is not known before, so a schedule over the whole fit is
-    cut off where the fit ends.
+    computer's time changes nothing. A fit that goes on to the same last epoch after an
+    interruption has what was left of the time; one that is given further epochs
+    (``warm_start``, ``partial_fit``) has the whole time again. How many epochs a limit
+    leaves is not known before, so a schedule over the whole fit is cut off where the fit ends.
 
     The idea: ``Timer`` of PyTorch Lightning.
 
@@ -61,6 +62,10 @@ class TimeLimit(Callback):
         "when": [StrOptions({"batch", "epoch"})],
     }
 
+    # what there is when the fit ends before on_begin
+    spent: float | None = None
+    last_epoch = 0
+
     def __init__(self, seconds: float | timedelta, when: str = "batch") -> None:
         self.seconds = seconds
         self.when = when
@@ -73,7 +78,9 @@ class TimeLimit(Callback):
             raise ParameterError(
                 f"The 'seconds' parameter of TimeLimit must be a positive time. Got {limit} s."
             )
-        self.deadline = time.monotonic() + limit
+        self.begun = time.monotonic()
+        self.deadline = self.begun + limit
+        self.spent, self.last_epoch = 0.0, ctx.max_epochs
 
     def on_batch_end(self, ctx: Context) -> None:
         """Leave out the rest of the training phase."""
@@ -88,8 +95,26 @@ class TimeLimit(Callback):
         """Look again: validation takes time too."""
         self._is_over(ctx)
 
+    def on_end(self, ctx: Context) -> None:
+        """Let a fit that continues this one have the whole time."""
+        self.spent = None
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Return the seconds spent so far, while the fit runs."""
+        if self.spent is None:
+            return None
+        return {"spent": self.spent, "last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count what was spent by the fit that now goes on to the same last epoch."""
+        if state["last_epoch"] == self.last_epoch:
+            # from here on both are counted from a beginning so much earlier
+            earlier, self.spent = state["spent"] - (self.spent or 0.0), state["spent"]
+            self.begun, self.deadline = self.begun - earlier, self.deadline - earlier
+
     def _is_over(self, ctx: Context) -> bool:
-        over = time.monotonic() >= self.deadline
+        now = time.monotonic()
+        self.spent, over = now - self.begun, now >= self.deadline
         if over and not ctx.terminate:
             ctx.terminate = True
             ctx.stop_reason = "time_limit"

@@ -40,6 +40,11 @@ class ArrayBatches:
         Shuffles the rows anew in each pass; None keeps their order.
     drop_last : bool
         Whether to leave out a last batch with fewer rows.
+
+    Attributes
+    ----------
+    began_with : torch.Tensor or None
+        The generator's state when the last pass began: what `after` goes by.
     """
 
     def __init__(
@@ -65,14 +70,26 @@ class ArrayBatches:
         self.n_batches = -(-self.n_rows // batch_size)
         # one batch of all rows is the same batch in any order
         self.generator = generator if self.n_batches > 1 or drop_last else None
+        self.began_with: Tensor | None = None
         batches = max(1, CHUNK_BYTES // (max(1, self.X.row_bytes) * batch_size))
         self.chunk = batches * batch_size
 
     def __iter__(self) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
         """Yield X, y, sample_weight, what returns the index, number of rows, is last."""
+        return self._from(0)
+
+    def after(self, began_with: Any, n_done: int) -> Iterator[Any]:
+        """Yield what was left of a pass after so many batches, in the same order of rows."""
+        if self.generator is not None:
+            self.generator.set_state(began_with)
+        return self._from(n_done)
+
+    def _from(self, n_done: int) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
         order = self._order()
-        size, left, n_left = self.batch_size, self.n_batches, self.n_rows
-        for start in range(0, self.n_rows, self.chunk):
+        size, left = self.batch_size, self.n_batches - n_done
+        done = n_done * size
+        n_left = self.n_rows - done
+        for start in range(done, self.n_rows, self.chunk):
             index = order[start : min(start + self.chunk, self.n_rows)]
             X, y = self.X.take(index), self.y.index_select(0, index)
             weights: Any = repeat(None)
@@ -99,6 +116,7 @@ class ArrayBatches:
         if self.generator is None:
             return torch.arange(self.n_rows, device=device) if self.rows is None else self.rows
         n = len(self.y) if self.rows is None else len(self.rows)
+        self.began_with = self.generator.get_state()
         order = torch.randperm(n, generator=self.generator).to(device)
         return order if self.rows is None else self.rows.index_select(0, order)
 

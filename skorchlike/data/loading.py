@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -30,8 +31,10 @@ from skorchlike.data.items import (
 from skorchlike.data.sampling import (
     NotedBatches,
     RowOrder,
+    check_end,
     check_options,
     check_source,
+    generators_of,
     length_of,
     row_numbers,
 )
@@ -98,6 +101,8 @@ class LoaderBatches:
         Batches of a pass; None for a stream of unknown length.
     n_rows : int or None
         Rows of a pass.
+    began_with : dict
+        The states of the generators when the last pass began: what `after` goes by.
 
     Raises
     ------
@@ -133,6 +138,7 @@ class LoaderBatches:
         self.to_inputs, self.to_target, self.to_weight = to_inputs, to_target, to_weight
         self.with_target, self.name, self.prefix = with_target, name, prefix
         self.seeds = torch.Generator()
+        self.began_with: dict[str, Tensor] = {}
         self.noted: NotedBatches | None = None
         self.shuffles = False
         self.first: tuple[Any, str] | None = None
@@ -263,6 +269,26 @@ class LoaderBatches:
 
     def __iter__(self) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
         """Yield X, y, sample_weight, what returns the index, number of rows, is last."""
+        self.began_with = {
+            name: generator.get_state() for name, generator in self.generators().items()
+        }
+        return self._pass()
+
+    def after(self, began_with: Any, n_done: int) -> Iterator[Any]:
+        """Yield what was left of a pass after so many batches.
+
+        Those are read once more and left out: what the dataset draws is then the same too.
+        """
+        for name, generator in self.generators().items():
+            generator.set_state(began_with[name])
+        self.began_with = began_with
+        return islice(self._pass(), n_done, None)
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Return the generators that a pass draws from: also those of what the user gave."""
+        return generators_of(self.source, self.options, self.generator)
+
+    def _pass(self) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
         start = 0
         fetched = self.fetch(self._pass_seed())
         # copied before the source may use its memory anew for the following batch
@@ -335,22 +361,9 @@ class LoaderBatches:
                     "rows from there, as torch's DataLoader does."
                 )
             yield batch, None if known is None else known.pending.popleft()
-        self._check_end(number)
-
-    def _check_end(self, number: int) -> None:
         ordered = self.noted is not None and isinstance(self.noted.batches, RowOrder)
-        if number == 0:
-            again = "" if self.looks else " in a later pass over them"
-            raise ParameterError(
-                f"The data given as {self.name} yielded no batch{again}. A stream must begin anew "
-                "at each __iter__, and hold at least one batch: write __iter__ as a generator "
-                "function. A DataLoader with drop_last=True needs as many rows as its batch_size."
-            )
-        if ordered and number < len(self.loader):
-            raise ParameterError(
-                f"The data given as {self.name} ended after {number} of {len(self.loader)} batches:"
-                " its __getitem__ raised StopIteration. Correct its __len__ or what raises that."
-            )
+        wanted = len(self.loader) if ordered else None
+        check_end(number, wanted, self.name, again=not self.looks)
 
     def _read(self, batch: Any) -> tuple[Any, Any, Any, int]:
         return read_batch(batch, with_target=self.with_target, name=self.name, prefix=self.prefix)

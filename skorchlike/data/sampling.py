@@ -126,3 +126,54 @@ def check_options(make_loader: Any, options: Mapping[str, Any], prefix: str) -> 
                 f"{prefix}__{option} is no argument of {getattr(make_loader, '__name__', 'it')}."
                 f"{did_you_mean(option, valid)}"
             )
+
+
+def check_end(number: int, wanted: int | None, name: str, *, again: bool) -> None:
+    """Refuse data that ended without a batch, or earlier than their length says.
+
+    Parameters
+    ----------
+    number : int
+        How many batches came.
+    wanted : int or None
+        How many were to come, where that is known.
+    name : str
+        The argument's name, for errors.
+    again : bool
+        Whether an earlier pass had batches.
+    """
+    if number == 0:
+        raise ParameterError(
+            f"The data given as {name} yielded no batch{' in a later pass over them' * again}. A "
+            "stream must begin anew at each __iter__, and hold at least one batch: write __iter__ "
+            "as a generator function. A DataLoader with drop_last=True needs as many rows as its "
+            "batch_size."
+        )
+    if wanted is not None and number < wanted:
+        raise ParameterError(
+            f"The data given as {name} ended after {number} of {wanted} batches: its __getitem__ "
+            "raised StopIteration. Correct its __len__ or what raises that."
+        )
+
+
+def generators_of(
+    source: Any, options: Mapping[str, Any], own: torch.Generator | None
+) -> dict[str, torch.Generator]:
+    """Return the generators that passes over the data draw from, by what has them.
+
+    Parameters
+    ----------
+    source : Dataset, IterableDataset or DataLoader
+        The data.
+    options : mapping
+        Arguments of the loader that the user said.
+    own : torch.Generator or None
+        The fit's.
+    """
+    given = {name: options.get(name) for name in ("sampler", "batch_sampler")}
+    if isinstance(source, DataLoader):
+        given = {"loader": source, "sampler": source.sampler, "batch_sampler": source.batch_sampler}
+    found = {"fit": own}
+    for name, thing in given.items():
+        found[name] = getattr(thing, "generator", None)
+    return {name: g for name, g in found.items() if isinstance(g, torch.Generator)}

@@ -16,17 +16,32 @@ class Data(Protocol):
     def n_batches(self) -> int | None:
         """How many batches a pass has, or None."""
 
+    @property
+    def began_with(self) -> Any:
+        """What the pass that was begun last began with, for `after`; plain data and tensors."""
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of one pass."""
+
+    def after(self, began_with: Any, n_done: int) -> Iterator[Batch]:
+        """Yield what was left of a pass after so many batches."""
 
 
 def first_batches(data: Data, limit: int | None) -> Iterator[Batch]:
     """Return the batches of a pass, or the first ones; the last of those is marked so."""
-    return iter(data) if limit is None else _first(data, limit)
+    return iter(data) if limit is None else _first(iter(data), limit, 0)
 
 
-def _first(data: Data, limit: int) -> Iterator[Batch]:
-    for number, (*batch, is_last) in enumerate(data, start=1):
+def batches_after(data: Data, limit: int | None, began_with: Any, n_done: int) -> Iterator[Batch]:
+    """Return what is left of `first_batches` of a pass after so many batches."""
+    rest = data.after(began_with, n_done)
+    if limit is None:
+        return rest
+    return _first(rest, limit, n_done) if n_done < limit else iter(())
+
+
+def _first(batches: Iterator[Batch], limit: int, n_done: int) -> Iterator[Batch]:
+    for number, (*batch, is_last) in enumerate(batches, start=n_done + 1):
         yield (*batch, is_last or number == limit)
         if number == limit:
             return

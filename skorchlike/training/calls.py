@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from numbers import Real
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +117,7 @@ def resolve_stages(
     callbacks: Mapping[str, Any],
     states: dict[str, Any] | None = None,
     names: tuple[str, ...] = FIT_STAGES,
+    load_after: tuple[str, ...] = ("on_begin",),
 ) -> SimpleNamespace:
     """Look up who is called at each stage.
 
@@ -123,10 +126,13 @@ def resolve_stages(
     callbacks : mapping
         Name → callback, in the order in which they run.
     states : dict, optional
-        Name → state of the fit that is continued. Each is loaded, and taken out of the
-        dict, right after the callback's own ``on_begin``.
+        Name → state of the fit that is continued. Each is loaded right after the callback's own
+        ``on_begin``, and then taken out of the dict.
     names : tuple of str
         The stages to look up.
+    load_after : tuple of str
+        The stages after which states are loaded; after others than ``on_begin`` a copy is, and
+        the state stays in the dict.
 
     Returns
     -------
@@ -140,15 +146,20 @@ def resolve_stages(
             who = describe_callback(name, callback)
             if uses_stage(callback, stage):
                 pairs.append((who, wrap(name, stage, getattr(callback, stage))))
-            if stage == "on_begin" and states and name in states:
-                pairs.append((f"{who}: load_state_dict", _loader(callback, states, name)))
+            if stage in load_after and states and name in states:
+                take = states.pop if stage == "on_begin" else partial(_copied, states)
+                pairs.append((f"{who}: load_state_dict", _loader(callback, take, name)))
         setattr(stages, stage, Calls(stage, pairs, STAGES[stage].cancels))
     return stages
 
 
-def _loader(callback: Any, states: dict[str, Any], name: str) -> Callable[[Any], None]:
-    # taken out: what is left in the end was never loaded
-    return lambda ctx: callback.load_state_dict(states.pop(name))
+def _loader(callback: Any, take: Callable[[str], Any], name: str) -> Callable[[Any], None]:
+    # taken out in on_begin: what is left in the end was never loaded
+    return lambda ctx: callback.load_state_dict(take(name))
+
+
+def _copied(states: Mapping[str, Any], name: str) -> Any:
+    return copy.deepcopy(states[name])
 
 
 def resolve_actions(callbacks: Mapping[str, Any], estimator: Any) -> SimpleNamespace:
@@ -232,6 +243,7 @@ def run_exits(calls: Calls, ctx: Any, error: BaseException | None, where: str) -
         try:
             call(ctx)
         except BaseException as failure:
+            ctx._resumable = False
             try:
                 explain(failure, calls, call, where)
             except StageError as misplaced:

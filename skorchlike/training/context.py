@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skorchlike.exceptions import DeadContextError, ParameterError, StageError, did_you_mean
+from skorchlike.training.interrupts import Interrupts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,10 +75,12 @@ class Context:
         "_device",
         "_epoch",
         "_estimator",
+        "_fingerprint",
         "_fitted_estimator",
         "_global_step",
         "_history",
         "_index",
+        "_interrupts",
         "_is_last_batch",
         "_last_loss",
         "_limit",
@@ -87,9 +90,12 @@ class Context:
         "_n_steps",
         "_n_updates",
         "_optimizer",
+        "_resumable",
+        "_run_id",
         "_skip",
         "_snapshot",
         "_start",
+        "_start_epoch",
         "_step",
         "_train_inputs",
         "_training",
@@ -136,8 +142,11 @@ class Context:
         epoch: int = 0,
         global_step: int = 0,
         fitted_estimator: Callable[[], Any] | None = None,
-        snapshot: Callable[[], dict[str, Any]] | None = None,
+        snapshot: Callable[..., dict[str, Any]] | None = None,
         train_inputs: Callable[[], Iterator[torch.Tensor]] | None = None,
+        run_id: str = "",
+        fingerprint: Callable[[], str] | None = None,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._estimator, self._module, self._device = estimator, module, device
         self._criterion, self._optimizer = criterion, optimizer
@@ -146,9 +155,12 @@ class Context:
         self._max_epochs, self._n_updates, self._columns = max_epochs, n_updates, columns
         self._history = [] if history is None else history
         self._epoch, self._start, self._global_step = epoch, epoch, global_step
+        self._start_epoch = epoch
         self._fitted_estimator, self._snapshot = fitted_estimator, snapshot
         self._train_inputs = train_inputs
-        self._step, self._n_steps = 0, None
+        self._run_id, self._fingerprint = run_id, fingerprint
+        self._interrupts = Interrupts() if interrupts is None else interrupts
+        self._step, self._n_steps, self._resumable = 0, None, False
         self._training = self._skip = self._can_skip = self._can_limit = False
         self._limit: int | None = None
         self._is_last_batch, self._index, self._last_loss = False, None, math.nan
@@ -161,6 +173,11 @@ class Context:
     optimizer = _Field("_optimizer", "The `torch.optim.Optimizer`.")
     device = _Field("_device", "The `torch.device` of module and batches.")
     epoch = _Field("_epoch", "Number of the current epoch, from 1; 0 before the first.")
+    start_epoch = _Field(
+        "_start_epoch",
+        "Epochs there were before this fit: 0, or those of the fit that it continues. A resumed "
+        "fit has what the interrupted one had.",
+    )
     max_epochs = _Field("_max_epochs", "Number of the last epoch that this fit may train.")
     step = _Field("_step", "Number of the batch in this phase, from 1.")
     n_steps = _Field("_n_steps", "Batches of this phase, or None when that is unknown.")
@@ -172,6 +189,32 @@ class Context:
     callbacks = _Field("_callbacks", "Name → callback, in the order in which they run.")
     n_updates = _Field("_n_updates", "Optimizer steps that this fit will take, or None.")
     step_skipped = _Field("_skip", "Whether `skip_step` was called in this training batch.")
+
+    run_id = _Field("_run_id", "Name of this fit: drawn anew for each, kept when it continues.")
+    resumable = _Field("_resumable", "Whether `snapshot` may be taken: all is complete so far.")
+
+    @property
+    def fingerprint(self) -> str:
+        """What the fit is made of, as 16 hexadecimal digits: parameters, data and split.
+
+        Fits with the same fingerprint train the same. It reads all data when it is first asked.
+        """
+        if self._fingerprint is None:
+            raise StageError("ctx.fingerprint is for fit; a prediction has none.")
+        return self._fingerprint()
+
+    @property
+    def interrupt_pending(self) -> bool:
+        """Whether Ctrl-C or SIGTERM came and the fit ends at the next resumable point."""
+        return self._interrupts.pending
+
+    def defer_interrupts(self) -> None:
+        """Let the first Ctrl-C or SIGTERM wait until the loop is at a resumable point.
+
+        That is after the training batch or the epoch that is under way. A second one ends the
+        fit at once.
+        """
+        self._interrupts.defer()
 
     @property
     def index(self) -> torch.Tensor:
@@ -376,19 +419,39 @@ class Context:
             raise StageError("ctx.fitted_estimator() is for fit. In predict use ctx.estimator.")
         return self._fitted_estimator()
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return everything of the loop that a checkpoint must hold.
+    def snapshot(self, *, copied: bool = True) -> dict[str, Any]:
+        """Return everything that an interrupted fit needs to go on.
+
+        It may be taken where `resumable` is true: in ``on_batch_exit`` of a training batch, in
+        ``on_epoch_end`` and in ``on_end``. The states are those that callbacks have at that
+        moment, so the one who takes it comes last (``order = float("inf")``).
+
+        Parameters
+        ----------
+        copied : bool, default=True
+            Whether tensors and states are copies; without, they are for immediate use.
 
         Returns
         -------
         dict
-            The state of module, optimizer, criterion and callbacks, the counters,
-            the history, and the state of the random generators in use. Tensors are
-            copies.
+            The states of module, criterion, optimizer and callbacks, pending gradients, the
+            history, the position in the epoch and in its rows, the random generators in use,
+            and what identifies the fit.
+
+        Raises
+        ------
+        StageError
+            If it is taken elsewhere, where something is half-done.
         """
         if self._snapshot is None:
             raise StageError("ctx.snapshot() is for fit; a prediction has nothing to save.")
-        return self._snapshot()
+        if not self._resumable:
+            raise StageError(
+                "ctx.snapshot() works where ctx.resumable is true: in on_batch_exit of a training "
+                "batch that ended well, in on_epoch_end and in on_end. Elsewhere something is "
+                "half-done."
+            )
+        return self._snapshot(copied=copied)
 
     def __getattr__(self, name: str) -> NoReturn:
         fields = [field for field in dir(type(self)) if not field.startswith("_")]

@@ -7,7 +7,7 @@ action, was looked up before. An empty stage is not called at all.
 from __future__ import annotations
 
 import time
-import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,13 +18,13 @@ from skorchlike.exceptions import (
     CancelEpochException,
     CancelException,
     CancelFitException,
-    ParameterError,
 )
-from skorchlike.training.batches import Batch, Data, first_batches
+from skorchlike.training.batches import Batch, Data, batches_after, first_batches
 from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
 from skorchlike.training.context import Context
-from skorchlike.training.losses import RunningLoss
 from skorchlike.training.modes import InEvalMode
+from skorchlike.training.position import Position, Resumed
+from skorchlike.training.records import Records
 from skorchlike.training.scores import Score
 from skorchlike.training.states import gather_states
 
@@ -46,6 +46,8 @@ class Loop:
         Validate after every so many epochs, and after the last.
     states : dict or None
         Callback states of the fit that is continued, by name.
+    resumed : Resumed or None
+        Where an interrupted fit goes on.
     """
 
     def __init__(
@@ -56,17 +58,17 @@ class Loop:
         score: Score | None = None,
         valid_every: int = 1,
         states: dict[str, Any] | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
         self.ctx, self.train_data, self.valid_data = ctx, train_data, valid_data
-        self.score, self.valid_every = score, valid_every
+        self.valid_every = valid_every
         self.to_load = {} if states is None else states
         self.on = resolve_stages(ctx.callbacks, self.to_load)
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
-        adds_up = ctx._loss_function is not None and ctx._loss_function.adds_up
-        self.train_loss, self.valid_loss = RunningLoss(adds_up), RunningLoss(adds_up)
-        self.counts_rows = ctx._loss_function is None or ctx._loss_function.counts_rows
+        self.records = Records(ctx, score)
         self.states: dict[str, Any] = {}
         self.last_graph: Tensor | None = None
+        self.resumed, self.started, self.finished = resumed, 0.0, False
 
     # ------------------------------------------------------------------ levels
 
@@ -77,13 +79,16 @@ class Loop:
         try:
             try:
                 self.run(on.on_begin)
+                if self.resumed is not None and not self.resumed.position.in_epoch:
+                    self.put_back()
                 while ctx.epoch < ctx.max_epochs and not ctx.terminate:
                     self.epoch()
                 ended = "terminated" if ctx.terminate else "completed"
             except CancelFitException:
                 ended = "cancelled"
             ctx.stop_reason = ctx.stop_reason or ended
-            self.run(on.on_end)
+            self.finished = True
+            self.run_resumable(on.on_end)
             self.states = gather_states(ctx.callbacks, self.to_load)
         except KeyboardInterrupt as interrupt:
             error, ctx.stop_reason = interrupt, "interrupted"
@@ -99,19 +104,20 @@ class Loop:
     def epoch(self) -> None:
         """Train, validate when it is due, close the epoch's record."""
         ctx, on = self.ctx, self.on
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         ctx._epoch += 1
         ctx._history.append({"epoch": ctx._epoch})
         try:
-            self.run(on.on_epoch_begin)
+            self.run(on.on_epoch_begin if self.resumed is None else self.resumed.on_epoch_begin)
             self.train_phase()
             self.run(on.on_before_valid)
             if self.validates():
                 self.valid_phase()
         except CancelEpochException:
             pass
-        ctx._history[-1]["duration"] = time.perf_counter() - started
-        self.run(on.on_epoch_end)
+        ctx._history[-1]["duration"] = time.perf_counter() - self.started
+        self.run_resumable(on.on_epoch_end)
+        ctx._interrupts.raise_pending()
 
     def validates(self) -> bool:
         """Whether this epoch has a validation phase."""
@@ -121,19 +127,22 @@ class Loop:
 
     def train_phase(self) -> None:
         """Run all training batches and record their mean loss."""
-        ctx, on = self.ctx, self.on
+        ctx, on, interrupts = self.ctx, self.on, self.ctx._interrupts
         error: BaseException | None = None
         ctx._training, ctx._step, ctx._n_steps = True, 0, self.train_data.n_batches
-        self.train_loss.reset()
+        self.records.train_loss.reset()
         try:
-            self.begin_phase(on.on_before_train)
-            for batch in first_batches(self.train_data, ctx._limit):
+            resumed = self.resumed
+            self.begin_phase(on.on_before_train if resumed is None else resumed.on_before_train)
+            for batch in self.train_batches():
                 self.train_batch(batch)
-            self.record_training()
+                if interrupts.pending:
+                    interrupts.raise_pending()
+            self.records.end_training()
             self.run(on.on_after_train)
         except (CancelException, KeyboardInterrupt) as cut:
             error = cut
-            self.record_training()
+            self.records.end_training()
             if not isinstance(cut, CancelEpochException):
                 raise
         except BaseException as other:
@@ -146,7 +155,7 @@ class Loop:
 
     def train_batch(self, batch: Batch) -> None:
         """Run one training batch: the five actions and the stages around them."""
-        ctx, on, do = self.ctx, self.on, self.do
+        ctx, on, do, records = self.ctx, self.on, self.do, self.records
         error: BaseException | None = None
         self.take(batch)
         ctx._global_step += 1
@@ -160,7 +169,7 @@ class Loop:
             self.run(do.get_loss)
             if on.on_after_loss:
                 self.run(on.on_after_loss)
-            ctx._last_loss = self.record_loss(self.train_loss, batch)
+            ctx._last_loss = records.loss(records.train_loss, batch)
             if on.on_before_backward:
                 self.run(on.on_before_backward)
             self.run(do.backward)
@@ -191,7 +200,9 @@ class Loop:
         finally:
             ctx._can_skip = False
             if on.on_batch_exit:
+                ctx._resumable = error is None or isinstance(error, CancelBatchException)
                 self.leave(on.on_batch_exit, error)
+                ctx._resumable = False
             error = None
 
     def valid_phase(self) -> None:
@@ -200,15 +211,13 @@ class Loop:
         error: BaseException | None = None
         assert self.valid_data is not None
         ctx._step, ctx._n_steps = 0, self.valid_data.n_batches
-        self.valid_loss.reset()
-        if self.score is not None:
-            self.score.reset()
+        self.records.begin_validation()
         try:
             with torch.no_grad(), InEvalMode(ctx.module):
                 self.begin_phase(on.on_valid_begin)
                 for batch in first_batches(self.valid_data, ctx._limit):
                     self.valid_batch(batch)
-                self.record_validation()
+                self.records.end_validation()
             self.run(on.on_valid_end)
         except CancelEpochException as cut:
             error = cut
@@ -234,8 +243,8 @@ class Loop:
             self.run(do.get_loss)
             if on.on_batch_valid_after_loss:
                 self.run(on.on_batch_valid_after_loss)
-            self.record_loss(self.valid_loss, batch)
-            self.update_score()
+            self.records.loss(self.records.valid_loss, batch)
+            self.records.update_score()
             if on.on_batch_valid_end:
                 self.run(on.on_batch_valid_end)
         except CancelBatchException as cut:
@@ -269,6 +278,12 @@ class Loop:
             explain(error, calls, call, self.where())
             raise
 
+    def run_resumable(self, calls: Calls) -> None:
+        """Call all who use a stage behind which a fit can go on another time."""
+        self.ctx._resumable = True
+        self.run(calls)
+        self.ctx._resumable = False
+
     def leave(self, calls: Calls, error: BaseException | None) -> None:
         """Call all who use an exit stage, also when some of them fail."""
         if calls:
@@ -280,7 +295,31 @@ class Loop:
         batch = f", batch {ctx.step}" if ctx.step else ""
         return f", epoch {ctx.epoch}{batch}"
 
-    # ----------------------------------------------------------------- records
+    # ---------------------------------------------------------------- resuming
+
+    def position(self) -> Position:
+        """Return where the fit is, to go on there another time."""
+        return Position.of(self.ctx, self.records.train_loss, self.started, finished=self.finished)
+
+    def train_batches(self) -> Iterator[Batch]:
+        """Return the batches of this epoch, or those that an interrupted fit left of it."""
+        ctx, resumed = self.ctx, self.resumed
+        if resumed is None:
+            return first_batches(self.train_data, ctx._limit)
+        ctx._step = n_done = resumed.position.step
+        self.records.train_loss.total = resumed.position.loss_total
+        self.records.train_loss.weight = resumed.position.loss_weight
+        self.started -= resumed.position.elapsed
+        self.put_back()
+        return batches_after(self.train_data, ctx._limit, resumed.data, n_done)
+
+    def put_back(self) -> None:
+        """Undo what the stages that ran again have changed: from here on all is as it was."""
+        assert self.resumed is not None
+        self.resumed.put_back(self.ctx)
+        self.resumed = None
+
+    # ----------------------------------------------------------------- batches
 
     def take(self, batch: Batch) -> None:
         """Show a batch in the context."""
@@ -297,54 +336,3 @@ class Loop:
         ctx.X = ctx.y = ctx.sample_weight = ctx.y_pred = ctx.loss = ctx._index = None
         self.last_graph = None
         ctx._step = 0
-
-    def record_loss(self, running: RunningLoss, batch: Batch) -> Tensor:
-        """Add the batch's loss, without its graph, to a phase's mean."""
-        ctx = self.ctx
-        loss = ctx.loss
-        if not isinstance(loss, Tensor) or loss.ndim:
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-            raise ParameterError(
-                "After the action get_loss, ctx.loss must be a tensor of shape (), such as "
-                f"a criterion with reduction='mean' returns. Got {got}."
-            )
-        loss = loss.detach()
-        weight: Any = batch[4]
-        if not self.counts_rows or ctx.sample_weight is not None:
-            weight = ctx._loss_function.total_weight(ctx.y, ctx.sample_weight)
-        running.add(loss, weight)
-        return loss
-
-    def update_score(self) -> None:
-        """Add the batch to the score, if there is one and the outputs suit it."""
-        ctx, score = self.ctx, self.score
-        if score is None:
-            return
-        if score.suits(ctx.y_pred, ctx.y):
-            score.update(ctx.y_pred, ctx.y, ctx.sample_weight)
-            return
-        self.score = None
-        warnings.warn(
-            f"valid_{score.name} is left out: it cannot be told of the module's outputs. A "
-            "callback can ctx.log a score of its own.",
-            stacklevel=2,
-        )
-
-    def record_training(self) -> None:
-        """Put the mean training loss and the learning rate into the epoch's record."""
-        ctx = self.ctx
-        mean = self.train_loss.mean()
-        if mean is not None:
-            ctx._history[-1]["train_loss"] = mean
-        if ctx.optimizer is not None:
-            ctx._history[-1]["lr"] = float(ctx.optimizer.param_groups[0].get("lr", "nan"))
-
-    def record_validation(self) -> None:
-        """Put the mean validation loss and the score into the epoch's record."""
-        mean = self.valid_loss.mean()
-        if mean is None:
-            return
-        record = self.ctx._history[-1]
-        record["valid_loss"] = mean
-        if self.score is not None:
-            record[f"valid_{self.score.name}"] = self.score.compute()

@@ -261,6 +261,11 @@ class RunningLoss:
             self.total += loss * weight
         self.weight += weight
 
+    def sums(self) -> tuple[float, float]:
+        """Return the sum of the losses so far and what it is divided by."""
+        self._fetch()
+        return self.total, self.weight
+
     def mean(self) -> float | None:
         """Return the mean loss, or None when there was no batch."""
         self._fetch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -52,3 +53,39 @@ def restore_rng(state: Mapping[str, Any], generator: torch.Generator) -> None:
     generator.set_state(state["shuffle"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+class GlobalGenerators:
+    """The global generators of Python and NumPy, which a fit does not use but what it calls may.
+
+    They belong to the user: only those that have been drawn from since this was made are part
+    of a checkpoint, and so only those are put back.
+    """
+
+    def __init__(self) -> None:
+        self.before = _global_states()
+
+    def state(self) -> dict[str, Any]:
+        """Return the states of those that were drawn from."""
+        now = _global_states()
+        return {name: state for name, state in now.items() if not _same(state, self.before[name])}
+
+    @staticmethod
+    def restore(state: Mapping[str, Any]) -> None:
+        """Put back what `state` returned."""
+        if "python" in state:
+            version, numbers, gauss = state["python"]
+            random.setstate((version, tuple(numbers), gauss))
+        if "numpy" in state:
+            np.random.set_state(state["numpy"])  # noqa: NPY002
+
+
+def _global_states() -> dict[str, Any]:
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    return {"python": random.getstate(), "numpy": numpy}
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, dict):
+        return all(_same(first[key], second[key]) for key in first)
+    return bool(np.all(first == second))

@@ -35,6 +35,7 @@ def make(name, folder):
     folder = Path(folder)
     params = {
         "batch_transform": {"transform": torch.tanh},
+        "checkpoint": {"path": FreshFolder(folder)},
         "compile": {"backend": "eager"},
         "csv_logger": {"path": folder / "log.csv"},
         "ema": {"decay": 0.5},

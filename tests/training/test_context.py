@@ -524,10 +524,10 @@ def test_snapshot_is_a_copy_that_training_does_not_change():
     for snapshot, (weights, history, global_step) in zip(snapshots, direct, strict=True):
         assert same_weights(snapshot["module"], weights)
         assert snapshot["history"] == history
-        assert snapshot["global_step"] == global_step
+        assert snapshot["position"]["global_step"] == global_step
     first, _, last = snapshots
     assert not same_weights(first["module"], last["module"])
-    assert [s["epoch"] for s in snapshots] == [1, 2, 3]
+    assert [s["position"]["epoch"] for s in snapshots] == [1, 2, 3]
     assert [s["optimizer"]["state"][0]["step"].item() for s in snapshots] == [2, 4, 6]
     assert first["seed"] == net.model_.seed_
 
@@ -538,7 +538,10 @@ def test_snapshot_holds_all_parts_and_the_states_of_callbacks():
         "Look", (Callback,), {"on_epoch_end": lambda self, ctx: snapshots.append(ctx.snapshot())}
     )()
     make_net(callbacks={"counter": StatefulRecorder(), "look": callback}).fit(*make_data())
-    parts = "module criterion optimizer callbacks history epoch global_step rng seed"
+    parts = (
+        "module buffers criterion optimizer gradients callbacks history position data rng seed "
+        "start max_epochs run_id identity"
+    )
     assert set(snapshots[0]) == set(parts.split())
     states = [snapshot["callbacks"]["counter"][1] for snapshot in snapshots]
     assert states == [{"n_batches": n} for n in (2, 4, 6)]

@@ -42,6 +42,7 @@ class WeightAveraging(Callback):
     average_in_module = False
     other_weights: dict[str, Tensor] | None = None
     first_epoch: float = math.inf
+    last_epoch: int | None = None  # None once the fit has ended
 
     def advise(self, setup: Setup) -> list[str]:
         """Say what is wrong: two averages, or a start after the last epoch."""
@@ -55,6 +56,7 @@ class WeightAveraging(Callback):
         if conflict := self._conflict(ctx.callbacks):
             raise ParameterError(conflict)
         self.n_averaged, self.average_in_module, self.other_weights = 0, False, None
+        self.last_epoch, self._device = ctx.max_epochs, ctx.device
         if isinstance(self.start, Integral):
             self.first_epoch = self.start
         else:  # 0.29 * 100 is a little less than 29
@@ -83,18 +85,28 @@ class WeightAveraging(Callback):
 
     def on_end(self, ctx: Context) -> None:
         """Say that the fit ended before anything was averaged."""
+        self.last_epoch = None
         if not self.n_averaged and self.first_epoch <= ctx.max_epochs:
             warnings.warn(self._too_late(self.first_epoch, ctx.epoch), stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights that are not in the module, and which those are."""
-        names = ("n_averaged", "average_in_module", "other_weights")
+        names = ["n_averaged", "average_in_module", "other_weights"]
+        if self.last_epoch is not None:
+            names += ["first_epoch", "last_epoch"]
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from an earlier fit."""
+        """Go on from an earlier fit; to the same last epoch also from the same first one."""
+        state = dict(state)
+        first_epoch, last_epoch = state.pop("first_epoch", None), state.pop("last_epoch", None)
+        if last_epoch is not None and last_epoch == self.last_epoch:
+            self.first_epoch = first_epoch
         for name, value in state.items():
             setattr(self, name, value)
+        if self.other_weights is not None:
+            weights = self.other_weights.items()
+            self.other_weights = {name: weight.to(self._device) for name, weight in weights}
 
     def _averages(self, ctx: Context) -> bool:
         """Whether this epoch takes part; an average once begun goes on in a continued fit."""

@@ -10,7 +10,10 @@ from sklearn.utils import Bunch
 from skorchlike.exceptions import import_extra
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+COLUMNS = ("lr", "loss", "smoothed")
 
 
 class LRFinderResult(Bunch):
@@ -27,13 +30,19 @@ class LRFinderResult(Bunch):
         The lr at which the smoothed loss falls most steeply; None if it falls nowhere.
     records : DataFrame
         A row a step: the `lr`, the `loss` of the batch, and the moving average `smoothed`.
+        As an entry, ``result["records"]``, a dict of these columns as arrays.
     """
 
     def __init__(self, records: Any = ()) -> None:
+        columns = {n: np.array(records[n] if len(records) else [], float) for n in COLUMNS}
+        super().__init__(suggestion=_steepest(columns), records=columns)
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """The records as a table."""
         import pandas as pd  # costs half a second
 
-        records = pd.DataFrame(records, columns=["lr", "loss", "smoothed"], dtype=float)
-        super().__init__(suggestion=_steepest(records), records=records)
+        return pd.DataFrame(self["records"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the losses over the lr on a logarithmic axis, and mark the suggestion.
@@ -56,7 +65,7 @@ class LRFinderResult(Bunch):
         if ax is None:
             pyplot = import_extra("matplotlib.pyplot", "plot", "LRFinderResult.plot")
             ax = pyplot.subplots()[1]
-        records = self["records"]
+        records = self.records
         ax.plot(records["lr"], records["loss"], color="0.75", linewidth=1, label="loss of a batch")
         ax.plot(records["lr"], records["smoothed"], color="#0072B2", label="moving average")
         finite = records[np.isfinite(records["smoothed"])]
@@ -71,13 +80,15 @@ class LRFinderResult(Bunch):
         return ax
 
     def __repr__(self) -> str:
-        return f"LRFinderResult(suggestion={self['suggestion']}, {len(self['records'])} steps)"
+        return (
+            f"LRFinderResult(suggestion={self['suggestion']}, {len(self['records']['lr'])} steps)"
+        )
 
 
-def _steepest(records: Any) -> float | None:
+def _steepest(records: dict[str, np.ndarray]) -> float | None:
     """Return the lr at which the smoothed loss falls most steeply, if it falls."""
-    records = records[np.isfinite(records["smoothed"])]
-    lrs, smoothed = records["lr"].to_numpy(), records["smoothed"].to_numpy()
+    finite = np.isfinite(records["smoothed"])
+    lrs, smoothed = records["lr"][finite], records["smoothed"][finite]
     # over fewer steps the noise of single batches is steeper than any fall
     half = max(1, len(lrs) // 7)
     if len(lrs) < 2 * half + 1:

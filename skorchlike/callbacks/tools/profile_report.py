@@ -63,10 +63,10 @@ class Clock:
         ]
         return ProfileReport(rows=sorted(rows), total_ns=self.total, steps=tuple(self.steps))
 
-    def load(self, report: ProfileReport) -> None:
-        """Go on from an earlier report."""
+    def load(self, report: ProfileReport, *, goes_on: bool) -> None:
+        """Go on from an earlier report, of the same fit or of one before it."""
         self.tick()
-        self.early = self.report()
+        self.early = None if goes_on else self.report()
         for pair in self.times.values():
             for entry in pair:
                 entry[:] = 0, 0

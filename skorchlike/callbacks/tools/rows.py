@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from skorchlike.callbacks.tools.metric_states import placed
+
 
 class Rows:
     """Outputs, targets and weights of a phase, thinned when they are too many."""
@@ -39,6 +41,20 @@ class Rows:
         while -(-self.n_seen // self.every) > self.max_rows:
             self.every *= 2
             self.parts = [_thinned(self.kept(), 0, 2)]
+
+    def state(self) -> dict[str, Any]:
+        """Return what is gathered and kept."""
+        names = ("every", "n_batches", "n_seen", "pending", "parts")
+        return {name: getattr(self, name) for name in names}
+
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a state; what is gathered belongs on the device."""
+        self.every, self.n_batches, self.n_seen = (
+            state[name] for name in ("every", "n_batches", "n_seen")
+        )
+        self.pending, self.parts = placed(state["pending"], device), state["parts"]
+        parts = (part for batch in self.pending for part in batch if part is not None)
+        self.pending_bytes = sum(part.nbytes for part in parts)
 
     def kept(self) -> list[Any]:
         """Return what is kept: outputs, targets, and weights or None."""

@@ -1,0 +1,289 @@
+"""One file for a result: tensors as safetensors, the rest as JSON in the header, a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skorchlike.exceptions import DamagedFileError, FormatError, import_extra
+from skorchlike.model import storage
+
+FORMAT = "skorchlike"
+VERSION = 1
+KINDS = {
+    "estimator": "an estimator: read it by skorchlike.load(path)",
+    "weights": "weights alone: read them by skorchlike.load_weights(estimator, path)",
+    "checkpoint": "a checkpoint: go on with it by fit(X, y, resume=path)",
+}
+LONG = 2**24
+"""JSON of so many characters goes into a tensor of bytes: headers have a limit of 10^8."""
+
+CONTENT = "skorchlike.content"
+_ZEROS = b"0" * 64
+
+
+def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
+    """Return the bytes of a file.
+
+    Parameters
+    ----------
+    plain : object
+        What JSON can hold.
+    tensors : dict of str to Tensor
+        Name → tensor on the CPU, contiguous. The same tensor under several names is
+        written once; in a file of weights under every name, for other readers.
+    kind : {"estimator", "weights", "checkpoint"}
+        What it is.
+
+    Returns
+    -------
+    bytes
+        A safetensors file.
+
+    Examples
+    --------
+    >>> import torch
+    >>> data = pack({"epoch": 3}, {"weight": torch.zeros(2)}, "checkpoint")
+    >>> unpack(data, "checkpoint")
+    ({'epoch': 3}, {'weight': tensor([0., 0.])})
+    """
+    safetensors = import_extra("safetensors.torch", "safetensors", "Saving to a file")
+    written, aliases = _written_once(tensors, kind)
+    content = json.dumps({"plain": plain, "aliases": aliases}, allow_nan=False)
+    if len(content) > LONG:
+        written[CONTENT] = torch.frombuffer(bytearray(content.encode()), dtype=torch.uint8)
+        content = ""
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "version": str(VERSION),
+        "skorchlike": sys.modules["skorchlike"].__version__,
+        "torch": torch.__version__,
+        "content": content,
+        "sha256": _ZEROS.decode(),
+    }
+    data = safetensors.save(written, metadata)
+    place = _place_of_checksum(data, metadata["sha256"])
+    checksum = hashlib.sha256(data).hexdigest().encode()
+    view = memoryview(data)
+    return b"".join([view[:place], checksum, view[place + 64 :]])
+
+
+def _written_once(
+    tensors: dict[str, Tensor], kind: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors to be written, and for every further name of one its first."""
+    first: dict[Any, str] = {}
+    written, aliases = {}, {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tensor.dtype, tensor.shape)
+        if tensor.numel() and key in first and kind != "weights":
+            aliases[name] = first[key]
+            continue
+        known = first.setdefault(key, name)
+        written[name] = tensor if known == name else tensor.clone()
+    return written, aliases
+
+
+def _place_of_checksum(data: bytes, checksum: str) -> int:
+    """Return where the checksum stands in the header."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    place = data.find(f'"sha256":"{checksum}"'.encode(), 8, end)
+    if place < 0:
+        raise DamagedFileError("its header has no checksum")
+    return place + len(b'"sha256":"')
+
+
+def unpack(data: bytes | str | os.PathLike[str], kind: str) -> tuple[Any, dict[str, Tensor]]:
+    """Read a file that `pack` made; nothing in it is run.
+
+    Parameters
+    ----------
+    data : bytes or path
+        The file.
+    kind : str
+        What it must be.
+
+    Returns
+    -------
+    plain : object
+        What was given to `pack`.
+    tensors : dict of str to Tensor
+        On the CPU; the same tensor under several names if it was written so.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no file of this package, cut off, or not what was written.
+    FormatError
+        If it is of another kind or version.
+    OSError
+        If it cannot be read.
+    """
+    where, data = _read(data)
+    try:
+        metadata = read_header(data)
+        _check_version(metadata, kind)
+        return _checked_content(data, metadata)
+    except DamagedFileError as error:
+        raise DamagedFileError(
+            f"{where} cannot be read: {error}. It is damaged, or no file that skorchlike has "
+            "written. Take a copy of it."
+        ) from error.__cause__
+    except FormatError as error:
+        raise FormatError(f"{where} {error}") from None
+
+
+def _read(data: bytes | str | os.PathLike[str]) -> tuple[str, bytes]:
+    if isinstance(data, bytes):
+        return "The file", data
+    path = Path(data)
+    return str(path), storage.read(path)
+
+
+def read_header(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file, its header checked against its size.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no such file.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise DamagedFileError("it is cut off, or no safetensors file")
+    try:
+        header = json.loads(data[8 : 8 + length].decode())
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError("its header is no JSON") from error
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise DamagedFileError("its header is not that of a safetensors file")
+    return metadata
+
+
+def _check_version(metadata: dict[str, str], kind: str) -> None:
+    if metadata.get("format") != FORMAT:
+        raise DamagedFileError("it was not written by skorchlike")
+    found, version = metadata.get("kind", ""), metadata.get("version", "")
+    if not (version.isascii() and version.isdigit() and len(version) < 9):
+        raise DamagedFileError("its header has no version of the format")
+    by = f"skorchlike {metadata.get('skorchlike', '')}"
+    if int(version) > VERSION:
+        raise FormatError(
+            f"was written by a newer skorchlike ({by}, format {int(version)}); this one reads up "
+            f"to {VERSION}: upgrade skorchlike."
+        )
+    if int(version) < VERSION:
+        raise FormatError(
+            f"was written by an older skorchlike ({by}, format {int(version)}), which this one "
+            f"reads no more: it reads format {VERSION}. Read it with the version that wrote it, "
+            "and save it with one between the two, or train anew."
+        )
+    if found not in KINDS:
+        raise DamagedFileError(f"it is of the unknown kind {found[:40]!r}")
+    if found != kind:
+        raise FormatError(f"is no {kind} file. It holds {KINDS[found]}.")
+
+
+def _checked_content(data: bytes, metadata: dict[str, str]) -> tuple[Any, dict[str, Tensor]]:
+    place = _place_of_checksum(data, metadata.get("sha256", ""))
+    checksum = hashlib.sha256(memoryview(data)[:place])
+    checksum.update(_ZEROS)
+    checksum.update(memoryview(data)[place + 64 :])
+    if checksum.hexdigest() != metadata["sha256"]:
+        raise DamagedFileError("its checksum is wrong")
+    tensors = read_tensors(data)
+    text = metadata.get("content", "")
+    try:
+        if CONTENT in tensors and not text:
+            text = tensors.pop(CONTENT).numpy().tobytes().decode()
+        content = json.loads(text)
+        for name, first in content["aliases"].items():
+            tensors[name] = tensors[first]
+        return content["plain"], tensors
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DamagedFileError("its content is no JSON, or not as it should be") from error
+
+
+def read_tensors(data: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is none.
+    """
+    safetensors = import_extra("safetensors.torch", "safetensors", "Reading a saved file")
+    try:
+        return safetensors.load(data)
+    except Exception as error:
+        raise DamagedFileError(f"its tensors cannot be read ({error})") from error
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that it is there complete, or not at all.
+
+    It is written beside its place under another name, synced to the disk and renamed; then
+    the folder is synced. A link is followed.
+
+    Parameters
+    ----------
+    path : path
+        The file; one that exists is replaced.
+    data : bytes
+        Its content.
+
+    Raises
+    ------
+    OSError
+        If any of it fails; a note names the file. What was there before is there still,
+        unless only the sync of the folder failed: then the new file is there, and only a
+        crash of the machine may bring back the old one.
+    """
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = storage.create(beside)
+        try:
+            try:
+                _write_all(descriptor, data)
+                storage.sync(descriptor)
+            finally:
+                storage.close(descriptor)
+            storage.rename(beside, target)
+        except BaseException as error:
+            _clean_up(beside, error)
+            raise
+        storage.sync_folder(target.parent)
+    except OSError as error:
+        size = f"{math.ceil(len(data) / 2**20)} MiB"
+        error.add_note(f"Raised while writing {target} ({size}).")
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        taken = storage.write(descriptor, left)
+        if taken <= 0:
+            raise OSError(f"The disk took {taken} of {len(left)} bytes")
+        left = left[taken:]
+
+
+def _clean_up(beside: Path, error: BaseException) -> None:
+    try:
+        storage.remove(beside)
+    except FileNotFoundError:
+        pass
+    except OSError as failed:
+        error.add_note(f"The unfinished file {beside} could not be removed: {failed}")
