@@ -237,11 +237,11 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         callbacks : dict or list, default=None
             Callbacks for this fit alone, beside the estimator's; ``{name: None}`` leaves
             one of those out.
-        resume : bool, str or path, default=None
+        resume : bool, path or dict, default=None
             True goes on with an interrupted fit from the folder of the `Checkpoint` callback;
             where that is empty, a new fit begins. A path names another folder of checkpoints, or
-            one of them. ``max_epochs`` is then the total; of a fit that is finished the saved model
-            is returned.
+            one of them; a dict is what ``ctx.snapshot()`` returned. ``max_epochs`` is then the
+            total; of a fit that is finished the saved model is returned.
 
         Returns
         -------

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from skorchlike.callbacks.checkpoint import Checkpoint
+from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.data.batches import FitData
 from skorchlike.data.loading import is_loader
 from skorchlike.params.callbacks import named_callbacks
@@ -123,7 +124,7 @@ def _said(estimator: Any, callbacks: Mapping[str, Any]) -> dict[str, Any]:
     }
     said["class"] = type(estimator)
     for name, callback in callbacks.items():
-        if isinstance(callback, Checkpoint):
+        if isinstance(callback, (Checkpoint, SklearnTasks)):
             continue
         said[f"callbacks__{name}"] = type(callback)
         for parameter, value in callback.get_params(deep=False).items():

@@ -111,7 +111,7 @@ def fit_model(
         The model of the fit that this one continues; it is not changed.
     sklearn_task : tuple or None
         The task of the fit and its data, where there are callbacks of scikit-learn's own.
-    resume : None, True or Path
+    resume : None, True, Path or dict
         Where an interrupted fit is looked for, to go on with it.
 
     Returns

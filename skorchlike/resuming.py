@@ -37,7 +37,7 @@ class Found:
 
 
 def check_resume(resume: Any, continued: Any) -> Any:
-    """Return what to resume from: a path, True, or None for a new fit.
+    """Return what to resume from: a snapshot, a path, True, or None for a new fit.
 
     Raises
     ------
@@ -46,17 +46,18 @@ def check_resume(resume: Any, continued: Any) -> Any:
     """
     if resume is None or resume is False:
         return None
-    if resume is not True and not isinstance(resume, (str, os.PathLike)):
+    if resume is not True and not isinstance(resume, (str, os.PathLike, Mapping)):
         raise ParameterError(
             "The `resume` argument of fit must be True (from the folder of the `Checkpoint` "
-            f"callback) or the path of a folder of checkpoints or of one of them. Got {resume!r}."
+            "callback), the path of a folder of checkpoints or of one of them, or what "
+            f"ctx.snapshot() returned. Got {resume!r}."
         )
     if continued is not None:
         raise ParameterError(
             "fit(..., resume=...) goes on from a checkpoint, and warm_start=True from the fitted "
             "model that is here: one of them. Set warm_start=False, or leave out `resume`."
         )
-    return True if resume is True else Path(resume)
+    return resume if resume is True or isinstance(resume, Mapping) else Path(resume)
 
 
 def find_snapshot(
@@ -66,7 +67,7 @@ def find_snapshot(
 
     Parameters
     ----------
-    resume : True or Path
+    resume : True, Path or dict
         As `check_resume` returned it.
     callbacks : mapping
         Name → callback of this fit.
@@ -85,6 +86,8 @@ def find_snapshot(
             "is none. Add one, as callbacks={'checkpoint': Checkpoint('a/folder')}, or pass the "
             "path of a folder of checkpoints."
         )
+    if isinstance(resume, Mapping):
+        return Found(dict(resume), folder)
     where = folder if resume is True else resume
     if where.is_file():
         return Found(read_checkpoint(where, trusted), folder)

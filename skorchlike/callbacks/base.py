@@ -93,11 +93,19 @@ class Callback(RoutedParams):
         _check_definition(cls)
 
     def state_dict(self) -> Any:
-        """Return what to keep after the fit, without the parameters; None for nothing."""
+        """Return what to keep after the fit, without the parameters; None for nothing.
+
+        A checkpoint asks for it too, after any batch: return all that an interrupted fit needs
+        to go on there, but for what ``on_begin``, ``on_epoch_begin`` and ``on_before_train``
+        make. It holds what files can hold: numbers, strings, tensors, arrays, lists, dicts.
+        """
         return None
 
     def load_state_dict(self, state: Any) -> None:
         """Take up a state that ``state_dict`` returned; runs right after ``on_begin``.
+
+        Where a fit is resumed in the middle of an epoch, it runs again after ``on_epoch_begin``
+        and after ``on_before_train``, which then run again too.
 
         Parameters
         ----------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sklearn.utils._param_validation import StrOptions
 
@@ -204,7 +204,19 @@ class ParamScheduler(Callback):
                 f"is a number, or, with a dot, an attribute of submodules such as '*.p'. Got "
                 f"{name!r}.{did_you_mean(name, numbers)}"
             )
-        return [(group, name) for group in groups]
+        return [(_Group(optimizer, i), name) for i in range(len(groups))]
+
+
+class _Group(NamedTuple):
+    """A parameter group by its number: an optimizer that loads a state makes its groups anew."""
+
+    optimizer: optim.Optimizer
+    number: int
+
+
+def _held(place: tuple[Any, str]) -> tuple[Any, str]:
+    holder, name = place
+    return (holder.optimizer.param_groups[holder.number], name) if type(holder) is _Group else place
 
 
 def _is_number(value: Any) -> bool:
@@ -216,12 +228,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _get(place: tuple[Any, str]) -> float:
-    holder, name = place
+    holder, name = _held(place)
     return float(holder[name] if isinstance(holder, dict) else getattr(holder, name))
 
 
 def _put(place: tuple[Any, str], value: float) -> None:
-    holder, name = place
+    holder, name = _held(place)
     if not isinstance(holder, dict):
         setattr(holder, name, value)
     elif hasattr(holder[name], "fill_"):

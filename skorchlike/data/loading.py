@@ -269,9 +269,7 @@ class LoaderBatches:
 
     def __iter__(self) -> Iterator[tuple[Any, Any, Any, Any, int, bool]]:
         """Yield X, y, sample_weight, what returns the index, number of rows, is last."""
-        self.began_with = {
-            name: generator.get_state() for name, generator in self.generators().items()
-        }
+        self.began_with = {name: g.get_state() for name, g in self.generators().items()}
         return self._pass()
 
     def after(self, began_with: Any, n_done: int) -> Iterator[Any]:

@@ -33,6 +33,7 @@ from skorchlike.inspection.trial import (
     Saver,
     Seen,
     Trial,
+    Watcher,
 )
 from skorchlike.params.continuing import same
 from skorchlike.training.context import Context
@@ -49,8 +50,8 @@ def check_callback(
 ) -> list[dict[str, Any]]:
     """Check that a callback keeps to what estimators and searches rely on.
 
-    It is cloned, pickled, routed, trained, continued, cancelled and failed beside; what
-    it writes (a file) it writes many times, so give it a temporary place.
+    It is cloned, pickled, routed, trained, continued, interrupted and resumed, cancelled and
+    failed beside; what it writes (a file) it writes many times, so give it a temporary place.
 
     Parameters
     ----------
@@ -241,6 +242,26 @@ def fits_continue(trial: Trial) -> None:
         net.fit(trial.X, trial.y).partial_fit(trial.X, trial.y).predict(trial.X)
 
 
+def resumes_exactly(trial: Trial) -> None:
+    """Check that a fit that is interrupted and resumed ends as one that was not.
+
+    In the middle of an epoch ``on_epoch_begin`` and ``on_before_train`` run again, and the state
+    is loaded after each of them: what a callback has gathered since must be in its state.
+    """
+    seen = Seen()
+    whole, again = trial.fit(Watcher(seen)), trial.fit()
+    state = whole.model_.callbacks_.get(NAME)
+    repeats = same(state, again.model_.callbacks_.get(NAME))  # else it holds times or the like
+    for snapshot, when in zip(seen.states, ("in an epoch", "after an epoch"), strict=False):
+        resumed = trial.fit(Watcher(Seen()), resume=snapshot)
+        _assert_same_weights(whole, resumed, f"a fit that was interrupted {when}, and resumed")
+        other = resumed.model_.callbacks_.get(NAME)
+        assert not repeats or same(state, other), (
+            f"a fit that was interrupted {when}, and resumed, leaves another state"
+            f"{_difference(state, other)}; state_dict() must return all that was gathered"
+        )
+
+
 def history_columns_are_named(trial: Trial) -> None:
     """Check that every column that it adds to the history is in ``logs``."""
     added = set(trial.fit().history_.columns) - set(trial.fit(alone=True).history_.columns)
@@ -325,6 +346,7 @@ CHECKS = (
     global_generators_stay,
     state_round_trips,
     fits_continue,
+    resumes_exactly,
     history_columns_are_named,
     watching_changes_nothing,
     cancels_are_survived,

@@ -51,11 +51,14 @@ class Trial:
         mine = {} if alone else {NAME: self.callback}
         return clone(self.estimator).set_params(callbacks={**first, **mine, **last}, **params)
 
-    def fit(self, *others: Callback, alone: bool = False, **params: Any) -> Any:
+    def fit(
+        self, *others: Callback, alone: bool = False, resume: Any = None, **params: Any
+    ) -> Any:
         """Return such an estimator, fitted; warnings are the callback's own affair."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.make(*others, alone=alone, **params).fit(self.X, self.y)
+            net = self.make(*others, alone=alone, **params)
+            return net.fit(self.X, self.y, resume=resume)
 
 
 @dataclass
@@ -92,6 +95,23 @@ class Saver(Companion):
     def on_epoch_end(self, ctx: Context) -> None:
         """Copy it."""
         self.seen.states.append(copy.deepcopy(ctx.callbacks[NAME].state_dict()))
+
+
+class Watcher(Companion):
+    """Takes a snapshot in the middle of the first epoch, and one after it."""
+
+    order = float("inf")
+    passive = True
+
+    def on_batch_exit(self, ctx: Context) -> None:
+        """Take one after the second batch, or the only one."""
+        if ctx.resumable and ctx.training and ctx.epoch == 1 and ctx.step <= 2:
+            self.seen.states[:] = [ctx.snapshot()]
+
+    def on_epoch_end(self, ctx: Context) -> None:
+        """Take one."""
+        if ctx.epoch == 1:
+            self.seen.states.append(ctx.snapshot())
 
 
 class Loader(Companion):

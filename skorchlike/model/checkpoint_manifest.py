@@ -189,7 +189,7 @@ class Manifest:
         path = folder / MANIFEST
         try:
             text = json.loads(storage.read(path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise
         except (OSError, ValueError, RecursionError) as error:
             raise DamagedFileError(f"it cannot be read ({error!r:.200})") from error

@@ -28,13 +28,40 @@ DEEPEST = 150
 """So deep may be nested what is written: what reads it must not run into Python's limit."""
 
 CONTAINERS = frozenset(
-    ["array", "bytearray", "defaultdict", "deque", "dict", "frame", "generator", "Generator"]
-    + ["list", "module", "object", "ordered", "Random", "RandomState", "set", "tensor"]
-    + ["unsized"]
+    [
+        "Generator",
+        "Random",
+        "RandomState",
+        "array",
+        "bytearray",
+        "defaultdict",
+        "deque",
+        "dict",
+        "frame",
+        "generator",
+        "index",
+        "list",
+        "module",
+        "object",
+        "ordered",
+        "partial",
+        "series",
+        "set",
+        "tensor",
+        "unsized",
+    ]
 )
 """Kinds that are objects of their own: one at several places stays one."""
 
-WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+WRONG = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def encode(value: Any, where: str = "") -> tuple[Any, dict[str, Tensor]]:
@@ -257,7 +284,7 @@ class Decoder:
 
 def is_container(node: Any) -> bool:
     """Whether a node is of an object of its own."""
-    return not isinstance(node, dict) or node.get(TAG, "dict") in CONTAINERS
+    return isinstance(node, list) or (isinstance(node, dict) and node.get(TAG, "dict") in CONTAINERS)
 
 
 def _encode_dict(encoder: Encoder, value: dict[Any, Any], where: str) -> Any:

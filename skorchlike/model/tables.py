@@ -14,7 +14,7 @@ from skorchlike.exceptions import FormatError
 def encoder_of(value: Any) -> Callable[[Any, Any, str], Any] | None:
     """Return what encodes an object of pandas, or None if it is none."""
     pd = sys.modules.get("pandas")
-    if pd is None or not type(value).__module__.startswith("pandas."):
+    if pd is None or type(value).__module__.partition(".")[0] != "pandas":
         return None
     kinds: list[tuple[Any, Callable[[Any, Any, str], Any]]] = [
         (pd.api.extensions.ExtensionDtype, _encode_dtype),
@@ -97,7 +97,8 @@ def _decode_index(decoder: Any, node: dict[str, Any]) -> Any:
 
     name = decoder(node["label"])
     if "range" in node:
-        return pd.RangeIndex(*map(int, node["range"]), name=name)
+        start, stop, step = map(int, node["range"])
+        return pd.RangeIndex(start, stop, step, name=name)
     values = _decode_values(decoder, node)
     return pd.Index(values, dtype=getattr(values, "dtype", None), name=name)
 

@@ -16,8 +16,24 @@ from skorchlike.exceptions import FormatError, ParameterError, UntrustedError
 PACKAGE = "skorchlike"
 
 DATA_TYPES = frozenset(
-    (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, object, range, set, slice)
-    + (str, tuple, type)
+    [
+        bool,
+        bytearray,
+        bytes,
+        complex,
+        dict,
+        float,
+        frozenset,
+        int,
+        list,
+        object,
+        range,
+        set,
+        slice,
+        str,
+        tuple,
+        type,
+    ]
 )
 """What of `builtins` is only a kind of data."""
 
@@ -68,6 +84,7 @@ OTHERS = frozenset(
         "torch.nn.utils.spectral_norm:SpectralNorm",
         "torch.nn.utils.weight_norm:WeightNorm",
         "torch.utils.data.dataloader:DataLoader",
+        "torch.utils.hooks:RemovableHandle",
     ]
 )
 """What else the package itself and torch's modules are made of."""

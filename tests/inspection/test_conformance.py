@@ -133,6 +133,39 @@ class CannotContinue(Callback):
             raise RuntimeError("no way back")
 
 
+class ForgetsTheEpoch(Callback):
+    """What it gathers in an epoch is not in the state, and so is lost in the middle of one."""
+
+    def on_begin(self, ctx):
+        self.sums = []
+
+    def on_epoch_begin(self, ctx):
+        self.total = 0.0
+
+    def on_batch_end(self, ctx):
+        self.total += ctx.last_loss
+
+    def on_epoch_end(self, ctx):
+        self.sums.append(self.total)
+
+    def state_dict(self):
+        return {"sums": list(self.sums)}
+
+    def load_state_dict(self, state):
+        self.sums = list(state["sums"])
+
+
+class ForgetsItsStep(Callback):
+    """It scales each loss by how many there were, and forgets how many there were."""
+
+    def on_begin(self, ctx):
+        self.n = 0
+
+    def on_after_loss(self, ctx):
+        self.n += 1
+        ctx.loss = ctx.loss * (1 + self.n % 5)
+
+
 class LogsUnnamed(Callback):
     def on_epoch_end(self, ctx):
         ctx.log("surprise", 1)
@@ -240,6 +273,8 @@ BROKEN = {
     "KeepsParameterInState": (KeepsParameterInState(), "state_round_trips", "'unit'"),
     "StateThatCannotBePickled": (StateThatCannotBePickled(), "can_be_pickled", "lambda"),
     "CannotContinue": (CannotContinue(), "fits_continue", "no way back"),
+    "ForgetsTheEpoch": (ForgetsTheEpoch(), "resumes_exactly", "leaves another state in 'sums'"),
+    "ForgetsItsStep": (ForgetsItsStep(), "resumes_exactly", "differ in the weight"),
     "LogsUnnamed": (LogsUnnamed(), "history_columns_are_named", "'surprise'"),
     "ChangesGradients": (ChangesGradients(), "watching_changes_nothing", "differ in the weight"),
     "DrawsFromTorch": (DrawsFromTorch(), "watching_changes_nothing", "random numbers"),

@@ -1,7 +1,9 @@
 """Whatever happens to one file operation, the folder reads as before or after the save."""
 
+import contextlib
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,6 @@ def fast(tmp_path_factory):
     if faulty_storage.IN_MEMORY is None:
         yield tmp_path_factory.mktemp("faults")
     else:
-        import tempfile
-
         with tempfile.TemporaryDirectory(dir=faulty_storage.IN_MEMORY) as folder:
             yield Path(folder)
 
@@ -55,7 +55,7 @@ def test_both_ends_and_all_kinds_of_operations_are_met(fast):
     assert count.previous > 50
     assert count.new > 20
     log, _ = operations_of(scenario, fast)
-    assert {operation for operation, *_ in log} >= set(WRITING)
+    assert {operation for operation, *_ in log} == set(WRITING) - {"make_folder"}
     assert [operation for operation, *_ in log].count("remove") == 2
 
 
@@ -120,10 +120,8 @@ def test_the_harness_sees_an_error_that_is_swallowed(fast, monkeypatch):
     write = checkpoints.write_atomically
 
     def swallow(path, data):
-        try:
+        with contextlib.suppress(OSError):
             write(path, data)
-        except OSError:
-            pass
 
     use(monkeypatch, swallow)
     assert inject_all(SCENARIOS["second save"], fast).silent > 0
@@ -136,5 +134,5 @@ def test_the_table_of_counts_is_printed():
     )
     total = done.stdout.splitlines()[-1].split()
     assert total[0] == "all"
-    assert int(total[2]) > 3000
+    assert int(total[2]) > 2000
     assert total[5:] == ["0", "0", "0"]

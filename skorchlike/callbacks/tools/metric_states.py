@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -122,4 +123,4 @@ def _is_data(value: Any) -> bool:
         return all(map(_is_data, value))
     if isinstance(value, np.ndarray):
         return not value.dtype.hasobject
-    return isinstance(value, LEAVES)
+    return isinstance(value, LEAVES) and not isinstance(value, Enum)
