@@ -61,6 +61,7 @@ from skorchlike.inspection.lr_finding import lr_find
 from skorchlike.inspection.summary import summary
 from skorchlike.model import TrainedModel
 from skorchlike.model.display import HistoryDisplay
+from skorchlike.model.persistence import load, load_weights, save, save_weights
 from skorchlike.recipes import recipe
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
@@ -125,10 +126,14 @@ __all__ = [
     "explain",
     "get_callback",
     "list_callbacks",
+    "load",
+    "load_weights",
     "lr_find",
     "make_callback",
     "pad_sequences",
     "recipe",
     "register_callback",
+    "save",
+    "save_weights",
     "summary",
 ]

@@ -198,6 +198,16 @@ def saving(snapshot, **options):
     return lambda folder: folder.save(snapshot, **options)
 
 
+def begin(path):
+    """Claim a folder and save: as a fit of one epoch does."""
+    folder = claim(path)
+    try:
+        folder.save(FIRST)
+    finally:
+        folder.release()
+    return folder
+
+
 E = "epoch-{:06d}.safetensors".format
 FIRST, SECOND, THIRD = make_snapshot(1), make_snapshot(2), make_snapshot(3)
 FOURTH, MIDDLE, END = make_snapshot(4), make_snapshot(5, step=3), make_snapshot(4, finished=True)
@@ -216,9 +226,11 @@ class Scenario:
 
 TWO = [saving(FIRST, score=0.1, best=E(1)), saving(SECOND, keep=[E(1)], best=E(1))]
 THREE = [*TWO, saving(THIRD, keep=[E(1), E(2)], best=E(1))]
+CLAIMING = (claim, begin)  # they are called with the path, others with a folder
 SCENARIOS = {
     "claim of a new folder": Scenario([], claim),
     "claim of a used one": Scenario(THREE, claim, THIRD, THIRD),
+    "claim and first save": Scenario([], begin, None, FIRST),
     "first save": Scenario([claim], saving(FIRST), None, FIRST),
     "second save": Scenario([saving(FIRST)], saving(SECOND, keep=[E(1)]), FIRST, SECOND),
     "save in the middle": Scenario(THREE, saving(MIDDLE, keep=[E(1), E(3)]), THIRD, MIDDLE),
@@ -248,12 +260,12 @@ def run_steps(path, steps):
 
 def run_faulty(scenario, path, *fault):
     """Run a scenario's action; a claim is the action itself, or comes before the fault."""
-    folder = None if scenario.action is claim else claim(path)
+    folder = None if scenario.action in CLAIMING else claim(path)
     faulty = FaultyStorage(*fault)
     try:
         with faulty:
             if folder is None:
-                folder = claim(path)
+                folder = scenario.action(path)
             else:
                 scenario.action(folder)
     finally:
@@ -428,7 +440,7 @@ def lose_power(scenario, folder):
     path = Path(folder, "powered", "run")
     path.parent.mkdir()
     run_steps(path, scenario.prepare)
-    if scenario.action is not claim:
+    if scenario.action not in CLAIMING:
         claim(path).release()
     disk = Disk(path)
     log = run_faulty(scenario, path).log

@@ -197,10 +197,11 @@ class Checkpoint(Callback):
         return {name: value for name, value in super().__getstate__().items() if name != "store"}
 
     def _check(self, columns: Any) -> None:
-        if self.unit != "second" and self.every != int(self.every):
+        if self.unit != "second" and self.every % 1 != 0:
             raise ParameterError(
-                f"The 'every' parameter of Checkpoint must be a whole number of {self.unit}s "
-                f"(unit={self.unit!r}). Got {self.every!r}."
+                f"The 'every' parameter of Checkpoint must be a whole number of "
+                f"{'epochs' if self.unit == 'epoch' else 'batches'}, or unit='second'. Got "
+                f"{self.every!r}."
             )
         if self.monitor is not None:
             check_monitor("Checkpoint", self.monitor, columns)
@@ -210,8 +211,10 @@ class Checkpoint(Callback):
         return self.unit == "second" and time.monotonic() - self.saved_at >= self.every
 
     def _is_best(self, score: Any) -> bool:
+        if score is None:
+            return False
         best = math.inf if self.best_score is None else self.sign * self.best_score
-        return score is not None and self.sign * score < best  # false for NaN
+        return self.sign * score < best  # false for NaN
 
     def _save_if(self, due: bool, ctx: Context, score: Any = None) -> None:
         """Save what is due; what is not is saved for an interruption, besides those to keep."""

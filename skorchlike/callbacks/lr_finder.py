@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 import warnings
 from numbers import Integral, Real
@@ -16,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.lr_records import LRFinderResult
+from skorchlike.callbacks.tools.whole_states import put_back, states_of
 from skorchlike.exceptions import CancelFitException, ParameterError
 from skorchlike.params.calling import name_of
 
@@ -129,7 +128,7 @@ class LRFinder(Callback):
             raise ParameterError(
                 f"LRFinder needs an optimizer with an lr; {name_of(ctx.optimizer)} has none."
             )
-        self.before, self.optimizer = _states(ctx), ctx.optimizer
+        self.before, self.optimizer = states_of(ctx), ctx.optimizer
         self.ratios = [float(lr / first[0]) if first[0] else 1.0 for lr in first]
         spread = np.geomspace if self.mode == "exp" else np.linspace
         self.lrs = spread(self.start_lr, self.end_lr, self.n_steps).tolist()
@@ -223,50 +222,9 @@ class LRFinder(Callback):
         return limit is not None and smoothed > self.best + limit * abs(self.best)
 
     def _put_back(self, ctx: Context) -> None:
-        if self.before is None:
-            return
-        before = copy.deepcopy(self.before)
-        ctx.module.load_state_dict(before["module"])
-        ctx.criterion.load_state_dict(before["criterion"])
-        number = itertools.count()
-        for group, was in zip(ctx.optimizer.param_groups, before["options"], strict=True):
-            for name, value in was.items():
-                if isinstance(value, torch.Tensor):
-                    group[name].copy_(value)  # others may hold it
-                else:
-                    group[name] = value
-            for parameter in group["params"]:
-                parameter.grad = None
-                ctx.optimizer.state.pop(parameter, None)
-                if (state := before["state"].get(next(number))) is not None:
-                    ctx.optimizer.state[parameter] = _placed(state, ctx.device)
+        if self.before is not None:
+            put_back(ctx, self.before)
 
 
 def _lrs(optimizer: Any) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
-
-
-def _placed(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return an optimizer's state of a parameter; a step counted off the device stays there."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) and value.ndim else value
-        for name, value in state.items()
-    }
-
-
-def _states(ctx: Context) -> dict[str, Any]:
-    """Copy the states of module, criterion and optimizer.
-
-    The optimizer's own ``load_state_dict`` is not for later: in on_exit a wrapper of it
-    (that of Accelerate) may be closed already.
-    """
-    groups = ctx.optimizer.param_groups
-    parameters = enumerate(parameter for group in groups for parameter in group["params"])
-    states = {
-        "module": ctx.module.state_dict(),
-        "criterion": ctx.criterion.state_dict(),
-        "options": [{k: v for k, v in group.items() if k != "params"} for group in groups],
-        # by the number of the parameter
-        "state": {i: ctx.optimizer.state[p] for i, p in parameters if p in ctx.optimizer.state},
-    }
-    return copy.deepcopy(states)

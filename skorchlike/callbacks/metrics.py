@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -177,12 +177,14 @@ class Metrics(Callback):
             return
         self._take_in(ctx, rows)
         values = {}
-        with torch.no_grad():
-            for name, metric in self._objects.items():
-                with _noted(name, self._phase):
-                    values[name] = metric.compute()
+        for name, metric in self._objects.items():
+            with torch.no_grad(), _noted(name, self._phase):
+                values[name] = metric.compute()
         if self._scorers:
-            values.update(self._scores(ctx, *rows.kept()))
+            call = _scorer_call(ctx, self._of_labels, *rows.kept())
+            for name, scorer in self._scorers.items():
+                with _noted(name, self._phase):
+                    values[name] = call(scorer)
         for name in named_metrics(self.metrics):
             ctx.log(f"{self._phase}_{name}", values[name])
 
@@ -246,21 +248,6 @@ class Metrics(Callback):
             "scorers and functions with a parameter `sample_weight` can be given them.",
         )
 
-    def _scores(
-        self, ctx: Context, outputs: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None
-    ) -> Iterator[tuple[str, Any]]:
-        target = ctx.decode_target(y)
-        if self._of_labels:
-            stub: Stub = ClassifierStub(ctx)
-        else:
-            # errors are then summed in double precision
-            stub, target = RegressorStub(ctx), target.astype(np.float64)
-        weights = {} if weight is None else {"sample_weight": weight.double().numpy()}
-        for name, scorer in self._scorers.items():
-            with _noted(name, self._phase):
-                score = scorer(stub, outputs, target, **(weights if weighs(scorer) else {}))
-            yield name, score
-
     def _warn(self, condition: bool, message: str) -> None:
         if condition and message not in self._warned:
             self._warned.add(message)
@@ -295,6 +282,24 @@ def _responses(
     else:
         pair = [torch.from_numpy(a) for a in (ctx.decode(outputs), ctx.decode_target(y))]
     return [part.to(ctx.device) for part in pair]
+
+
+def _scorer_call(
+    ctx: Context,
+    of_labels: bool,
+    outputs: torch.Tensor,
+    y: torch.Tensor,
+    weight: torch.Tensor | None,
+) -> Callable[[Any], Any]:
+    """Return what calls a scorer on outputs of the module."""
+    target = ctx.decode_target(y)
+    if of_labels:
+        stub: Stub = ClassifierStub(ctx)
+    else:
+        # errors are then summed in double precision
+        stub, target = RegressorStub(ctx), target.astype(np.float64)
+    weights = {} if weight is None else {"sample_weight": weight.double().numpy()}
+    return lambda scorer: scorer(stub, outputs, target, **(weights if weighs(scorer) else {}))
 
 
 def _with_rows(output: Any) -> Any:

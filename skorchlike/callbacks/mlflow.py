@@ -6,7 +6,9 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Mapping
 from numbers import Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from skorchlike.callbacks.base import Callback
@@ -75,7 +77,9 @@ class MLflow(Callback):
 
     # what there is when the fit ends before on_begin
     run_id: str | None = None
-    running = under_way = False
+    running = under_way = cut_off = False
+    # metrics of epochs that the fit had trained beyond the point from which it goes on
+    there: Mapping[tuple[str, int], float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -99,8 +103,6 @@ class MLflow(Callback):
         self.uri: str = f"sqlite:///{os.path.realpath(uri)}" if is_path else str(uri)
         self.run_id, self.running, self.written = None, False, ctx.epoch
         self.under_way, self.cut_off = True, False
-        # of epochs that the fit had trained beyond the point from which it goes on
-        self.there: dict[tuple[str, int], float] = {}
 
     def on_epoch_begin(self, ctx: Context) -> None:
         """Begin the run, or go on with it."""
@@ -157,8 +159,7 @@ class MLflow(Callback):
             client = self._client()
             if not new:
                 client.update_run(self.run_id, status="RUNNING")
-                if self.cut_off:
-                    self._look_up(client)
+                self.there = _metrics_after(client, self.run_id, self.written, self.cut_off)
             else:
                 # without a name MLflow draws one from Python's random numbers
                 name = self.run_name or type(ctx.estimator).__name__
@@ -172,12 +173,6 @@ class MLflow(Callback):
         self.running = True
         if new and self.log_params:
             self._log_params(ctx, client)
-
-    def _look_up(self, client: Any) -> None:
-        for key in client.get_run(self.run_id).data.metrics:
-            for metric in client.get_metric_history(self.run_id, key):
-                if metric.step > self.written:
-                    self.there[key, metric.step] = metric.value
 
     def _experiment_id(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException
@@ -220,8 +215,18 @@ class MLflow(Callback):
 
     def _is_there(self, metric: Any) -> bool:
         value = self.there.get((metric.key, metric.step))
-        # an epoch trained again has the same values, but for its time
-        return value is not None and (value == metric.value or metric.key == "duration")
+        # an epoch trained again has the same values (NaN too), but for its time
+        same = str(value) == str(metric.value) or metric.key == "duration"
+        return value is not None and same
+
+
+def _metrics_after(
+    client: Any, run_id: str | None, epoch: int, cut_off: bool
+) -> dict[tuple[str, int], float]:
+    """Return the metrics of later epochs, of a run that was cut off, by name and step."""
+    names = client.get_run(run_id).data.metrics if cut_off else ()
+    found = (metric for name in names for metric in client.get_metric_history(run_id, name))
+    return {(m.key, m.step): m.value for m in found if m.step > epoch}
 
 
 def _name(name: str) -> str:

@@ -92,7 +92,7 @@ class TensorBoard(Callback):
     writer: Any = None
     folder: str | None = None
     n_files = 0
-    under_way = False
+    under_way = cut_off = False
 
     def __init__(
         self,

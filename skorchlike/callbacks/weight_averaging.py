@@ -144,7 +144,8 @@ class SWA(WeightAveraging):
     weights, by a pass without gradients over the shuffled training inputs after every
     averaged epoch; for its time it holds a copy of them. Dropout is off in it, it uses the
     fit's ``do_predict``, and it draws none of the fit's random numbers. The state is that of
-    `EMA` and ``anneal_from``, the learning rates before annealing.
+    `EMA`, ``anneal_from``, the learning rates before annealing, and ``sums``: one number for the
+    average of each epoch, by which a continued fit knows which of them early stopping has put back.
 
     P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better
     Generalization", 2018; averaging and annealing are those of `torch.optim.swa_utils`.
@@ -168,7 +169,9 @@ class SWA(WeightAveraging):
 
     anneal_from: dict[str, Any] | None = None
     lrs: tuple[float, ...] = ()
+    sums: tuple[float, ...] = ()
     measured = True
+    loaded = False
 
     def __init__(
         self,
@@ -184,6 +187,8 @@ class SWA(WeightAveraging):
 
     def on_before_train(self, ctx: Context) -> None:
         """Put the training weights into the module, and anneal the learning rate."""
+        if self.loaded and self.average_in_module:
+            self._count_anew(ctx)
         super().on_before_train(ctx)
         if self.lr is None or not self._averages(ctx):
             return
@@ -214,6 +219,7 @@ class SWA(WeightAveraging):
             weights = list(self.other_weights.values())
             get_swa_multi_avg_fn()(list(average.values()), weights, self.n_averaged)
         self.n_averaged += 1
+        self.sums = (*self.sums[: self.n_averaged - 1], _sum_of(ctx.module))
         self._measure(ctx)
 
     def on_exit(self, ctx: Context) -> None:
@@ -223,7 +229,19 @@ class SWA(WeightAveraging):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights that are not in the module, and what annealing began with."""
-        return {**super().state_dict(), "anneal_from": self.anneal_from}
+        return {**super().state_dict(), "anneal_from": self.anneal_from, "sums": self.sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an earlier fit."""
+        super().load_state_dict(state)
+        self.sums, self.loaded = tuple(self.sums), True
+
+    def _count_anew(self, ctx: Context) -> None:
+        """Count the epochs in the average: early stopping may have put back an earlier one."""
+        self.loaded = False
+        now = _sum_of(ctx.module)
+        if now in self.sums:
+            self.n_averaged = len(self.sums) - self.sums[::-1].index(now)
 
     def _annealed(self, lr: float, n_epochs: int) -> tuple[float, ...]:
         """Return the learning rates that SWALR has after so many epochs."""
@@ -252,3 +270,9 @@ class SWA(WeightAveraging):
         if layers:
             measure_batch_norms(layers, ctx)
         self.measured = True
+
+
+def _sum_of(module: torch.nn.Module) -> float:
+    """Return a number that other weights would not have."""
+    sums = [p.detach().abs().sum(dtype=torch.float64) for p in module.parameters()]
+    return float(torch.stack(sums).sum()) if sums else 0.0

@@ -14,31 +14,8 @@ from torch import Tensor, nn
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model.devices import usable_device
+from skorchlike.model.tensor_files import DTYPES
 from skorchlike.model.trust import name_of
-
-WRITABLE = frozenset(
-    [
-        torch.bfloat16,
-        torch.bool,
-        torch.complex64,
-        torch.float16,
-        torch.float32,
-        torch.float64,
-        torch.float8_e4m3fn,
-        torch.float8_e4m3fnuz,
-        torch.float8_e5m2,
-        torch.float8_e5m2fnuz,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-        torch.int8,
-        torch.uint16,
-        torch.uint32,
-        torch.uint64,
-        torch.uint8,
-    ]
-)
-"""The dtypes of safetensors; others are written as bytes."""
 
 CONSTANTS = (torch.dtype, torch.layout, torch.memory_format)
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
@@ -82,7 +59,7 @@ def _encode_tensor(encoder: Any, value: Tensor, where: str) -> Any:
     if not data.is_contiguous() and is_dense(data.shape, data.stride()):
         node["strides"] = list(data.stride())
     data = data.cpu().contiguous()
-    if data.dtype not in WRITABLE:
+    if data.dtype not in DTYPES:
         node["dtype"], node["shape"] = str(data.dtype), list(data.shape)
         data = data.reshape(-1).view(torch.uint8)
     node["name"] = encoder.add(data, where)
@@ -115,7 +92,10 @@ def _decode_tensor(decoder: Any, node: dict[str, Any]) -> Any:
     if "strides" in node:
         value = _with_strides(value, node["strides"])
     if "device" in node:
-        value = value.to(usable_device(node["device"]))
+        device = usable_device(node["device"])
+        if device.type == "meta":
+            raise DamagedFileError("Its content has a tensor without numbers")
+        value = value.to(device)
     if node.get("requires_grad"):
         value.requires_grad_()
     if node.get("parameter"):
@@ -126,7 +106,7 @@ def _decode_tensor(decoder: Any, node: dict[str, Any]) -> Any:
             raise DamagedFileError("Its content has a tensor of the wrong class")
         value = value.as_subclass(cls)
     if "attributes" in node:
-        vars(value).update(decoder(node["attributes"]))
+        set_attributes(value, decoder(node["attributes"]))
     return value
 
 
@@ -150,7 +130,8 @@ def _with_strides(value: Tensor, strides: Any) -> Tensor:
 
 def _constant(name: Any) -> Any:
     """Return a dtype, layout or memory format by its name, such as ``"torch.float32"``."""
-    found = getattr(torch, str(name).removeprefix("torch."), None)
+    # no getattr, by which torch imports what it has not imported yet
+    found = vars(torch).get(str(name).removeprefix("torch."))
     if not isinstance(found, CONSTANTS):
         raise DamagedFileError(f"Its content names {name!r:.80}, which torch does not have")
     return found
@@ -189,7 +170,7 @@ def _as_tensor(value: np.ndarray) -> Tensor:
             except TypeError:
                 pass
             else:
-                if tensor.dtype in WRITABLE:
+                if tensor.dtype in DTYPES:
                     return tensor
         return torch.from_numpy(value.reshape(-1).view(np.uint8))
 
@@ -198,9 +179,12 @@ def _decode_array(decoder: Any, node: dict[str, Any]) -> np.ndarray:
     shape = tuple(map(int, node["shape"]))
     if "items" in node:
         items = decoder(node["items"])
-        if len(items) != math.prod(shape):
+        if not isinstance(items, list) or len(items) != math.prod(shape):
             raise DamagedFileError("Its content has an array of the wrong length")
-        value = np.empty(len(items), dtype=decoder(node["dtype"]))
+        dtype = decoder(node["dtype"])
+        if not isinstance(dtype, np.dtype) or dtype.itemsize > WIDEST:
+            raise DamagedFileError("Its content has an array of an impossible dtype")
+        value = np.empty(len(items), dtype=dtype)
         for i, item in enumerate(items):
             value[i] = item
     else:
@@ -260,6 +244,8 @@ def _missing(dtype: Any) -> list[Any]:
 
 def _decode_strings(decoder: Any, node: dict[str, Any]) -> Any:
     missing = decoder(node["missing"])
+    if missing and not isinstance(missing[0], (str, float, NoneType)) and "NA" not in str(node):
+        raise DamagedFileError("Its content has strings with an impossible missing value")
     return np.dtypes.StringDType(na_object=missing[0]) if missing else np.dtypes.StringDType()
 
 
@@ -279,6 +265,8 @@ def _decode_scalar(decoder: Any, node: dict[str, Any]) -> Any:
 
 def _decode_text(decoder: Any, node: dict[str, Any]) -> Any:
     value = decoder(node["value"])
+    if not isinstance(value, (str, bytes)):
+        raise DamagedFileError("Its content has a text that is none")
     return np.str_(value) if isinstance(value, str) else np.bytes_(value)
 
 
@@ -316,14 +304,17 @@ def _decode_bits(decoder: Any, node: dict[str, Any]) -> Any:
         raise DamagedFileError("Its content has a random generator that NumPy does not have")
     if seed is not None and int(seed["pool_size"]) > SEED_POOL:
         raise DamagedFileError("Its content has a random generator with an impossible seed")
-    bits = getattr(np.random, state["bit_generator"])(
-        None if seed is None else np.random.SeedSequence(**seed)
-    )
-    made = np.random.RandomState(bits) if node["$"] == "RandomState" else np.random.Generator(bits)
-    if isinstance(made, np.random.RandomState):
-        made.set_state(state)
-    else:
-        bits.state = state
+    if node["$"] == "RandomState" and seed is None and state["bit_generator"] == "MT19937":
+        legacy = np.random.RandomState(0)  # seeded in the old way, it has no sequence of seeds
+        legacy.set_state(state)
+        return legacy
+    sequence = None if seed is None else np.random.SeedSequence(**seed)
+    bits = getattr(np.random, state["bit_generator"])(sequence)
+    bits.state = state
+    if node["$"] == "Generator":
+        return np.random.Generator(bits)
+    made = np.random.RandomState(bits)
+    made.set_state(state)
     return made
 
 

@@ -134,10 +134,6 @@ class Entry:
         """Return the same, as the best one or not."""
         return replace(self, best=best)
 
-    def fits(self, data: bytes) -> bool:
-        """Whether this is the content of the file that was listed."""
-        return len(data) == self.size and hashlib.sha256(data).hexdigest() == self.sha256
-
 
 @dataclass(frozen=True)
 class Manifest:

@@ -23,6 +23,7 @@ from skorchlike.model.checkpoint_manifest import (
 )
 from skorchlike.model.codec import decode, encode
 from skorchlike.model.files import pack, unpack, write_atomically
+from skorchlike.model.tensor_files import safetensors
 from skorchlike.model.trust import Trusted
 
 LOCK = ".lock"
@@ -85,7 +86,10 @@ class CheckpointFolder:
             If another fit has checkpoints there, or writes there now.
         OSError
             If the folder cannot be written.
+        ImportError
+            If safetensors is not installed.
         """
+        safetensors()  # before anything is trained
         try:
             self._make()
             self._take_lock()
@@ -297,11 +301,10 @@ class CheckpointFolder:
         return None
 
     def _load(self, entry: Entry, trusted: Any) -> dict[str, Any]:
-        head, content, data = self._open(entry.head.file)
-        # a content that is whole but not the listed one is of a save under a name that there
-        # was already, cut off before the manifest
-        same = head.run_id, head.place
-        if not entry.fits(data) and same != (entry.head.run_id, entry.head.place):
+        head, content, _ = self._open(entry.head.file)
+        # not compared by the sha256 in the manifest: a save under a name that there was
+        # already, cut off before the manifest, leaves the new file, which is as good
+        if (head.run_id, head.place) != (entry.head.run_id, entry.head.place):
             raise DamagedFileError("it is not the file that was saved under this name")
         return _decode(content, trusted, self.path / head.file)
 
@@ -396,7 +399,10 @@ def _unpack(data: bytes, path: Path) -> tuple[Head, _Content]:
 
 def _decode(content: _Content, trusted: Any, path: Path) -> dict[str, Any]:
     with _named(path):
-        return decode(*content, Trusted(trusted))
+        snapshot = decode(*content, Trusted(trusted))
+        if not isinstance(snapshot, dict):
+            raise DamagedFileError("it holds no snapshot")
+        return snapshot
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import base64
 import struct
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from types import FunctionType, NoneType
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +27,9 @@ LONG_INT = 2**4000
 
 DEEPEST = 150
 """So deep may be nested what is written: what reads it must not run into Python's limit."""
+
+MOST_PARTS = 2**24
+"""So many parts may be repeated, what stands at several places counted at each."""
 
 CONTAINERS = frozenset(
     [
@@ -55,7 +59,9 @@ CONTAINERS = frozenset(
 
 WRONG = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
+    ImportError,
     LookupError,
     RuntimeError,
     TypeError,
@@ -126,6 +132,7 @@ def decode(plain: Any, tensors: dict[str, Tensor], trusted: Trusted) -> Any:
     {1: (2.5, {'a'})}
     """
     trusted.check(parts_of(plain, "class", "name_of"))
+    check_shared(plain)
     try:
         return Decoder(tensors, trusted)(plain)
     except FormatError:
@@ -268,7 +275,7 @@ class Decoder:
     def shared(self, node: dict[str, Any]) -> Any:
         """Return what stands at several places, the first time."""
         number = int(node["id"])
-        if not is_container(node["value"]):
+        if not is_container(node["value"]) or number in self._shared:
             raise DamagedFileError("Its content has a plain value at several places")
         value = self(node["value"], lambda made: self._shared.__setitem__(number, made))
         self._shared[number] = value
@@ -284,7 +291,9 @@ class Decoder:
 
 def is_container(node: Any) -> bool:
     """Whether a node is of an object of its own."""
-    return isinstance(node, list) or (isinstance(node, dict) and node.get(TAG, "dict") in CONTAINERS)
+    return isinstance(node, list) or (
+        isinstance(node, dict) and node.get(TAG, "dict") in CONTAINERS
+    )
 
 
 def _encode_dict(encoder: Encoder, value: dict[Any, Any], where: str) -> Any:
@@ -334,7 +343,64 @@ def _encode_defaultdict(encoder: Encoder, value: Any, where: str) -> Any:
 
 
 def _decode_defaultdict(decoder: Decoder, node: dict[str, Any]) -> Any:
-    return defaultdict(decoder(node["factory"]), decode_items(decoder, node["items"]))
+    factory = decoder(node["factory"])
+    if not isinstance(factory, (type, FunctionType, NoneType)):
+        raise DamagedFileError("Its content has a defaultdict that would call something else")
+    return defaultdict(factory, decode_items(decoder, node["items"]))
+
+
+def items_of(decoder: Decoder, node: dict[str, Any]) -> list[Any]:
+    """Return the parts of a node: as many as are written there, no others."""
+    if not isinstance(node["items"], list):
+        raise DamagedFileError("Its content has a container without parts")
+    return decoder(node["items"])
+
+
+def check_shared(plain: Any) -> None:
+    """Refuse what is small and, counted part by part, has no end.
+
+    What stands at several places may hold again what stands at several places: sixty of these,
+    one in the other, are 2 ** 60 parts for whatever compares, hashes or prints them. (Known from
+    XML as "billion laughs".)
+
+    Raises
+    ------
+    DamagedFileError
+        If it counts too many parts.
+    """
+    if next(parts_of(plain, "id"), None) is None:
+        return
+    counts: dict[Any, int] = {}
+    n_written = 0
+    # a node is counted when its parts have been
+    todo: list[tuple[Any, list[Any] | None]] = [(plain, None)]
+    done: list[int] = []
+    while todo:
+        node, parts = todo.pop()
+        if parts is None:
+            parts = _parts(node)
+            todo.append((node, parts))
+            todo.extend((part, None) for part in parts)
+            continue
+        n_written += 1
+        n = 1 + sum(done.pop() for _ in parts)
+        if isinstance(node, dict) and node.get(TAG) == "again":
+            n = counts.get(_id_of(node), 1)
+        elif isinstance(node, dict) and node.get(TAG) == "shared":
+            counts[_id_of(node)] = n
+        done.append(n)
+    if done[0] > MOST_PARTS + 16 * n_written:
+        raise DamagedFileError("Its content repeats itself too often")
+
+
+def _parts(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())[::-1]  # in this order they are read
+    return node[::-1] if isinstance(node, list) else []
+
+
+def _id_of(node: dict[str, Any]) -> Any:
+    return node.get("id") if isinstance(node.get("id"), int) else None
 
 
 def decode_items(decoder: Decoder, items: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -344,7 +410,7 @@ def decode_items(decoder: Decoder, items: list[Any]) -> Iterator[tuple[Any, Any]
 
 
 def _decode_range(decoder: Decoder, node: dict[str, Any]) -> range:
-    return range(*map(int, decoder(node["items"])))
+    return range(*map(int, items_of(decoder, node)))
 
 
 def _integer(decoder: Decoder, node: dict[str, Any]) -> int:
@@ -380,21 +446,21 @@ DECODERS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "again": Decoder.again,
     "bytearray": lambda decoder, node: bytearray(base64.b64decode(node["base64"], validate=True)),
     "bytes": lambda decoder, node: base64.b64decode(node["base64"], validate=True),
-    "complex": lambda decoder, node: complex(*decoder(node["items"])),
+    "complex": lambda decoder, node: complex(*items_of(decoder, node)),
     "defaultdict": _decode_defaultdict,
-    "deque": lambda decoder, node: deque(decoder(node["items"]), decoder(node["maxlen"])),
+    "deque": lambda decoder, node: deque(items_of(decoder, node), decoder(node["maxlen"])),
     "dict": lambda decoder, node: dict(decode_items(decoder, node["items"])),
     "ellipsis": lambda decoder, node: ...,
     "float": lambda decoder, node: struct.unpack(">d", bytes.fromhex(node["bytes"]))[0],
-    "frozenset": lambda decoder, node: frozenset(decoder(node["items"])),
+    "frozenset": lambda decoder, node: frozenset(items_of(decoder, node)),
     "int": _integer,
     "not implemented": lambda decoder, node: NotImplemented,
     "ordered": lambda decoder, node: OrderedDict(decode_items(decoder, node["items"])),
     "range": _decode_range,
-    "set": lambda decoder, node: set(decoder(node["items"])),
+    "set": lambda decoder, node: set(items_of(decoder, node)),
     "shared": Decoder.shared,
-    "slice": lambda decoder, node: slice(*decoder(node["items"])),
-    "tuple": lambda decoder, node: tuple(decoder(node["items"])),
+    "slice": lambda decoder, node: slice(*items_of(decoder, node)),
+    "tuple": lambda decoder, node: tuple(items_of(decoder, node)),
     **arrays.DECODERS,
     **values.DECODERS,
     **tables.DECODERS,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skorchlike.exceptions import DamagedFileError, FormatError, import_extra
+from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import storage
+from skorchlike.model.tensor_files import read_metadata, read_tensors, write_tensors
 
 FORMAT = "skorchlike"
 VERSION = 1
@@ -25,7 +26,7 @@ KINDS = {
     "checkpoint": "a checkpoint: go on with it by fit(X, y, resume=path)",
 }
 LONG = 2**24
-"""JSON of so many characters goes into a tensor of bytes: headers have a limit of 10^8."""
+"""JSON of so many characters goes into a tensor of bytes: for headers there is a limit, 10^8."""
 
 CONTENT = "skorchlike.content"
 _ZEROS = b"0" * 64
@@ -56,9 +57,11 @@ def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
     >>> unpack(data, "checkpoint")
     ({'epoch': 3}, {'weight': tensor([0., 0.])})
     """
-    safetensors = import_extra("safetensors.torch", "safetensors", "Saving to a file")
     written, aliases = _written_once(tensors, kind)
-    content = json.dumps({"plain": plain, "aliases": aliases}, allow_nan=False)
+    try:
+        content = json.dumps({"plain": plain, "aliases": aliases}, allow_nan=False)
+    except RecursionError:
+        raise FormatError("The content is nested too deeply to be written.") from None
     if len(content) > LONG:
         written[CONTENT] = torch.frombuffer(bytearray(content.encode()), dtype=torch.uint8)
         content = ""
@@ -71,11 +74,10 @@ def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
         "content": content,
         "sha256": _ZEROS.decode(),
     }
-    data = safetensors.save(written, metadata)
-    place = _place_of_checksum(data, metadata["sha256"])
+    data = write_tensors(written, metadata)
     checksum = hashlib.sha256(data).hexdigest().encode()
-    view = memoryview(data)
-    return b"".join([view[:place], checksum, view[place + 64 :]])
+    place = _place_of_checksum(data, metadata["sha256"])
+    return b"".join([memoryview(data)[:place], checksum, memoryview(data)[place + 64 :]])
 
 
 def _written_once(
@@ -89,8 +91,8 @@ def _written_once(
         if tensor.numel() and key in first and kind != "weights":
             aliases[name] = first[key]
             continue
-        known = first.setdefault(key, name)
-        written[name] = tensor if known == name else tensor.clone()
+        first.setdefault(key, name)
+        written[name] = tensor
     return written, aliases
 
 
@@ -131,7 +133,7 @@ def unpack(data: bytes | str | os.PathLike[str], kind: str) -> tuple[Any, dict[s
     """
     where, data = _read(data)
     try:
-        metadata = read_header(data)
+        metadata = read_metadata(data)
         _check_version(metadata, kind)
         return _checked_content(data, metadata)
     except DamagedFileError as error:
@@ -148,27 +150,6 @@ def _read(data: bytes | str | os.PathLike[str]) -> tuple[str, bytes]:
         return "The file", data
     path = Path(data)
     return str(path), storage.read(path)
-
-
-def read_header(data: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file, its header checked against its size.
-
-    Raises
-    ------
-    DamagedFileError
-        If it is no such file.
-    """
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8:
-        raise DamagedFileError("it is cut off, or no safetensors file")
-    try:
-        header = json.loads(data[8 : 8 + length].decode())
-    except (ValueError, RecursionError) as error:
-        raise DamagedFileError("its header is no JSON") from error
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise DamagedFileError("its header is not that of a safetensors file")
-    return metadata
 
 
 def _check_version(metadata: dict[str, str], kind: str) -> None:
@@ -213,21 +194,6 @@ def _checked_content(data: bytes, metadata: dict[str, str]) -> tuple[Any, dict[s
         return content["plain"], tensors
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFileError("its content is no JSON, or not as it should be") from error
-
-
-def read_tensors(data: bytes) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, on the CPU.
-
-    Raises
-    ------
-    DamagedFileError
-        If it is none.
-    """
-    safetensors = import_extra("safetensors.torch", "safetensors", "Reading a saved file")
-    try:
-        return safetensors.load(data)
-    except Exception as error:
-        raise DamagedFileError(f"its tensors cannot be read ({error})") from error
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

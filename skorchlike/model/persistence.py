@@ -20,11 +20,10 @@ from skorchlike.model.files import (
     FORMAT,
     KINDS,
     pack,
-    read_header,
-    read_tensors,
     unpack,
     write_atomically,
 )
+from skorchlike.model.tensor_files import read_metadata, read_tensors
 from skorchlike.model.trust import Trusted
 
 NAMES = {
@@ -266,7 +265,7 @@ def _read_weights(path: PathLike) -> tuple[dict[str, Any], bool]:
     """Return a module's state by names, and whether it is part of a larger whole."""
     data = storage.read(Path(path))
     try:
-        metadata = read_header(data)
+        metadata = read_metadata(data)
         if metadata.get("format") != FORMAT:
             return dict(read_tensors(data)), False
     except DamagedFileError as error:
@@ -295,20 +294,19 @@ def _has_tensor(module: nn.Module, name: str) -> bool:
 
 def _differences(wanted: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
     """Yield what is missing, unknown, or of another shape or kind of numbers."""
-    for name in wanted:
+    for name, was in wanted.items():
         if name not in new:
             yield f"{name}: missing in the file"
-    for name, value in new.items():
-        if name not in wanted:
-            yield f"{name}: not in the module"
             continue
-        was = wanted[name]
+        value = new[name]
         if not isinstance(was, Tensor) or not isinstance(value, Tensor):
             continue
         if was.shape != value.shape:
             yield f"{name}: {tuple(value.shape)} in the file, {tuple(was.shape)} in the module"
         elif was.dtype != value.dtype and not _both_floating(was, value):
             yield f"{name}: {value.dtype} in the file, {was.dtype} in the module"
+    for name in sorted(new.keys() - wanted.keys()):
+        yield f"{name}: not in the module"
 
 
 def _both_floating(one: Tensor, other: Tensor) -> bool:

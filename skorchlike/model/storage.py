@@ -64,11 +64,6 @@ def make_folder(folder: Path) -> None:
     os.makedirs(folder, exist_ok=True)
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove an empty folder."""
-    os.rmdir(folder)
-
-
 def read(path: Path) -> bytes:
     """Return the content of a file."""
     return path.read_bytes()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skorchlike.exceptions import FormatError
+from skorchlike.exceptions import DamagedFileError, FormatError
 
 
 def encoder_of(value: Any) -> Callable[[Any, Any, str], Any] | None:
@@ -73,8 +73,13 @@ def _decode_values(decoder: Any, node: dict[str, Any]) -> Any:
 
     dtype = decoder(node["dtype"])
     if "codes" in node:
-        return pd.Categorical.from_codes(decoder(node["codes"]), dtype=dtype)
+        codes = decoder(node["codes"])
+        if not isinstance(codes, np.ndarray) or not isinstance(dtype, pd.CategoricalDtype):
+            raise DamagedFileError("Its content has categories without codes")
+        return pd.Categorical.from_codes(codes, dtype=dtype)
     values = decoder(node["values"])
+    if not isinstance(values, (list, np.ndarray)):
+        raise DamagedFileError("Its content has a column without values")
     if isinstance(dtype, pd.DatetimeTZDtype):
         return pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(dtype.tz).as_unit(dtype.unit)
     return pd.array(values, dtype=dtype) if not isinstance(dtype, np.dtype) else values
@@ -144,7 +149,10 @@ def _decode_categories(decoder: Any, node: dict[str, Any]) -> Any:
 def _decode_strings(decoder: Any, node: dict[str, Any]) -> Any:
     import pandas as pd
 
-    return pd.StringDtype(node["storage"], na_value=decoder(node["missing"]))
+    missing = decoder(node["missing"])
+    if missing is not pd.NA and not isinstance(missing, float):
+        raise DamagedFileError("Its content has strings with another missing value")
+    return pd.StringDtype(node["storage"], na_value=missing)
 
 
 def _decode_dtype(decoder: Any, node: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from skorchlike.model.devices import portable, settled
+
 if TYPE_CHECKING:
     import torch
     from sklearn.utils import Bunch
@@ -69,6 +71,14 @@ class TrainedModel:
     def preparation_(self) -> torch.nn.Module | None:
         """What is done to the numbers of a batch before the module gets them, or None."""
         return self.inputs_.preparation
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without tensors on an accelerator, which a reader may lack."""
+        return portable(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up the attributes, on the model's device or else, with a warning, the CPU."""
+        vars(self).update(settled(state))
 
     def __repr__(self) -> str:
         """Return the class of the module, the epochs and the callbacks with a state."""

@@ -71,6 +71,7 @@ TENSOR_FUNCTIONS = frozenset(
 
 OTHERS = frozenset(
     [
+        "builtins:print",  # where PrintLog writes to
         "collections:Counter",
         "collections:OrderedDict",
         "collections:defaultdict",
@@ -109,17 +110,17 @@ def name_of(thing: Any) -> str:
     >>> name_of(torch.nn.Linear), name_of(torch.tanh)
     ('torch.nn.modules.linear:Linear', 'torch:tanh')
     """
+    name = getattr(thing, "__name__", None)
+    if isinstance(name, str) and not isinstance(thing, (type, types.FunctionType)):
+        for home in HOMES:
+            if home in sys.modules and vars(sys.modules[home]).get(name) is thing:
+                return f"{home}:{name}"
     module, qualname = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     found = None
     if isinstance(module, str) and isinstance(qualname, str):
         found = _look_up(module, qualname)
     if found is thing:
         return f"{module}:{qualname}"
-    name = getattr(thing, "__name__", None)
-    if isinstance(name, str) and not isinstance(thing, (type, types.FunctionType)):
-        for home in HOMES:
-            if home in sys.modules and vars(sys.modules[home]).get(name) is thing:
-                return f"{home}:{name}"
     what = f"{module}.{qualname}" if qualname else repr(thing)
     raise FormatError(
         f"{what} cannot be written: it has to be found by its name when the file is read, and "
@@ -192,7 +193,7 @@ class Trusted:
         """Whether an import path may be looked up; nothing is imported to tell."""
         module, _, qualname = name.partition(":")
         path = dotted(name)
-        if not all(part.isidentifier() for part in path.split(".")):
+        if name.count(":") != 1 or not all(part.isidentifier() for part in path.split(".")):
             return False
         if path in self.objects or any(_is_beneath(path, prefix) for prefix in self.prefixes):
             return True
@@ -239,6 +240,8 @@ class Trusted:
                 f"trusted={{{dotted(name)!r}: ...}}."
             ) from error
         found = _look_up(module, qualname)
+        if found is None and qualname.partition(".")[0] in vars(sys.modules[module]):
+            _refuse([dotted(name)])  # through something that is no class
         if found is None:
             raise FormatError(
                 f"The file needs {dotted(name)!r}, which does not exist. If it has moved, say "
@@ -290,8 +293,9 @@ def _refuse(names: list[str]) -> None:
 # ----------------------------------------------------------------- the built-in rules
 
 
-def _is_class(thing: Any) -> bool:
-    return isinstance(thing, type)
+def _is_own(thing: Any) -> bool:
+    # what closes or ends something when it goes must not be made of numbers in a file
+    return isinstance(thing, type) and not hasattr(thing, "__del__")
 
 
 def _is_function(thing: Any) -> bool:
@@ -316,7 +320,7 @@ def _is_of_optim(thing: Any) -> bool:
 def _rule(module: str, qualname: str) -> Callable[[Any], bool] | None:
     """Return what a thing at this path has to be, or None if nothing there is trusted."""
     if _is_beneath(module, PACKAGE):
-        return _is_class
+        return _is_own
     if module == "builtins":
         return _is_data_type
     if module == "torch":

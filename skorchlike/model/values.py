@@ -14,7 +14,7 @@ from skorchlike.exceptions import FormatError
 
 READERS: dict[str, Callable[[str], Any]] = {
     "Decimal": Decimal,
-    "Fraction": Fraction,
+    "Fraction": lambda text: Fraction(*map(int, text.split("/"))),  # no exponents
     "Path": Path,
     "PurePosixPath": PurePosixPath,
     "PureWindowsPath": PureWindowsPath,

@@ -4,18 +4,12 @@ import copy
 
 import pytest
 import torch
-from callbacks.resume_cases import BATCHES, MORE_NAMES, NAMES, case, outcome
+from callbacks.resume_cases import BATCHES, MORE_NAMES, NAMES, WARNINGS, case, outcome
 from sklearn.base import clone
 
 from skorchlike import Callback
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:EMA:UserWarning"),
-    pytest.mark.filterwarnings("ignore:MixedPrecision left out:UserWarning"),
-    pytest.mark.filterwarnings("ignore:LRFinder has n_steps:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Metrics keeps at most:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
-]
+pytestmark = [pytest.mark.filterwarnings(warning) for warning in WARNINGS]
 
 
 class TakesApart(Callback):
@@ -75,7 +69,9 @@ def keep(ctx):
         + [[p.grad for p in parameters], ctx._history[-1]]
     )
     rng = torch.get_rng_state()
-    fields = {n: getattr(ctx, n) for n in ("_epoch", "_start", "_step", "_global_step", "_training")}
+    fields = {
+        n: getattr(ctx, n) for n in ("_epoch", "_start", "_step", "_global_step", "_training")
+    }
     fields |= {n: getattr(ctx, n) for n in ("_limit", "_n_steps", "terminate", "stop_reason")}
     wrapped = ctx._module, ctx._optimizer
 
@@ -110,8 +106,7 @@ TAKEN_APART = [name for name in (*NAMES, *MORE_NAMES) if name not in ("profile",
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_a_callback_taken_apart_in_the_middle_goes_on_to_the_bit(name, tmp_path):
     expected = fit(name, tmp_path / "whole", None)
-    places = [BATCHES + 2] if name == "mlflow" else [2, BATCHES + 1, 2 * BATCHES, 4 * BATCHES - 1]
-    for at in places:
+    for at in (2, BATCHES + 1, 2 * BATCHES, 4 * BATCHES - 1):
         got = fit(name, tmp_path / str(at), at)
         for part, value in expected.items():
             assert got[part] == value, f"{part}, after batch {at}"

@@ -13,11 +13,11 @@ import warnings
 import pytest
 import safetensors.torch
 import torch
-from faulty_storage import RUN, E, flat, make_snapshot
+from faulty_storage import RUN, E, Fault, FaultyStorage, flat, make_snapshot
 
 from skorchlike.exceptions import CheckpointError, DamagedFileError, FormatError, UntrustedError
 from skorchlike.model.checkpoints import CheckpointFolder, read_checkpoint
-from skorchlike.model.files import pack
+from skorchlike.model.files import pack, unpack
 
 FINISHED, MANIFEST = "finished.safetensors", "manifest.json"
 
@@ -184,7 +184,8 @@ def test_saving_needs_a_claim(tmp_path):
 
 
 def test_the_newest_is_the_last_in_the_fit_whatever_the_times_of_the_files(tmp_path):
-    middle, end = make_snapshot(3, step=9), make_snapshot(3)
+    middle, end = make_snapshot(3, step=10), make_snapshot(3)  # its last batch
+    assert middle["position"]["global_step"] == end["position"]["global_step"]
     finished = make_snapshot(3, finished=True)
     fill(tmp_path, *epochs(1, 2), middle, end, finished)
     os.utime(tmp_path / E(1))
@@ -211,7 +212,7 @@ def test_a_damaged_one_is_warned_about_and_passed_over(tmp_path, how):
         assert_newest(tmp_path, make_snapshot(2))
     assert len(told) == 1
     damage(tmp_path / E(2), "missing")
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="epoch") as told:
         assert_newest(tmp_path, make_snapshot(1))
     assert len(told) == 2
     assert f"{E(2)}' is not good, it is passed over: it is missing" in str(told[1].message)
@@ -246,6 +247,14 @@ def test_other_contents_under_its_name_are_noticed(tmp_path):
         assert_newest(tmp_path, make_snapshot(2))
 
 
+def test_a_file_with_another_value_in_the_place_of_a_snapshot_is_passed_over(tmp_path):
+    fill(tmp_path, *epochs(1, 2))
+    plain, tensors = unpack((tmp_path / E(2)).read_bytes(), "checkpoint")
+    (tmp_path / E(2)).write_bytes(pack({**plain, "snapshot": [1]}, tensors, "checkpoint"))
+    with pytest.warns(UserWarning, match="no snapshot"):
+        assert_newest(tmp_path, make_snapshot(1))
+
+
 def test_a_folder_or_a_pipe_under_its_name_is_passed_over(tmp_path):
     fill(tmp_path, *epochs(1, 2, 3))
     (tmp_path / E(3)).unlink()
@@ -270,6 +279,18 @@ def test_none_that_is_good_is_an_error(tmp_path):
         pytest.raises(CheckpointError, match=r"No checkpoint in .* is whole"),
     ):
         CheckpointFolder(tmp_path).newest()
+
+
+def test_where_none_that_is_listed_is_good_an_unlisted_one_of_the_fit_counts(tmp_path):
+    fill(tmp_path, *epochs(1, 2))
+    older = (tmp_path / E(2)).read_bytes()
+    fill(tmp_path, make_snapshot(3), keep=False)
+    (tmp_path / E(2)).write_bytes(older)  # as a crash leaves it before it is removed
+    assert listed(tmp_path) == [E(3)]
+    assert_newest(tmp_path, make_snapshot(3))
+    damage(tmp_path / E(3))
+    with pytest.warns(UserWarning, match="epoch-000003"):
+        assert_newest(tmp_path, make_snapshot(2))
 
 
 def test_a_damaged_finished_one_leaves_those_before(tmp_path):
@@ -403,6 +424,10 @@ def test_files_of_several_fits_without_a_manifest_are_an_error(tmp_path):
     (tmp_path / MANIFEST).unlink()
     with pytest.raises(CheckpointError, match="several fits"):
         CheckpointFolder(tmp_path).newest()
+    fill(tmp_path / "new")
+    shutil.copy(tmp_path / E(2), tmp_path / "new")
+    with pytest.raises(CheckpointError, match="several fits"):
+        CheckpointFolder(tmp_path / "new").newest()
 
 
 # ------------------------------------------------------------------- whose folder it is
@@ -411,8 +436,9 @@ def test_files_of_several_fits_without_a_manifest_are_an_error(tmp_path):
 def test_another_fit_is_refused(tmp_path):
     fill(tmp_path, *epochs(1))
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    refused = CheckpointFolder(tmp_path)
     with pytest.raises(CheckpointError, match=r"another fit.*resume=True.*\{fingerprint\}"):
-        CheckpointFolder(tmp_path).claim("another run")
+        refused.claim("another run")
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
     fill(tmp_path)  # and the lock is free
 
@@ -505,6 +531,19 @@ def test_a_file_system_without_locks_is_warned_about(tmp_path, monkeypatch):
         fill(tmp_path, *epochs(1))
     monkeypatch.setattr(checkpoint_lock, "fcntl", None)
     fill(tmp_path)
+
+
+def test_a_file_that_could_not_be_listed_takes_no_room(tmp_path):
+    """A full disk may have room for the file and none for the manifest."""
+    folder = fill(tmp_path, *epochs(1))
+    folder.claim(RUN)
+    with FaultyStorage() as counted:
+        folder.save(make_snapshot(2), keep=[E(1)])
+    second_write = [i for i, (name, *_) in enumerate(counted.log) if name == "write"][1]
+    with FaultyStorage(second_write, Fault("full", 28)), pytest.raises(OSError, match="space"):
+        folder.save(make_snapshot(3), keep=[E(1), E(2)])
+    assert on_disk(tmp_path) == listed(tmp_path) == [E(1), E(2)]
+    folder.release()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):

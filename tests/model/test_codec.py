@@ -1,5 +1,6 @@
 """Values become JSON and tensors, and come back to the bit."""
 
+import contextlib
 import enum
 import functools
 import json
@@ -28,7 +29,8 @@ from sklearn.utils import Bunch
 from torch import nn
 
 from skorchlike.exceptions import DamagedFileError, FormatError, UntrustedError
-from skorchlike.model.codec import Encoder, decode, encode
+from skorchlike.model.codec import DECODERS, Encoder, decode, encode
+from skorchlike.model.objects import MAKERS
 from skorchlike.model.trust import Trusted
 
 HERE = [__name__]  # everything in this file
@@ -142,7 +144,7 @@ VALUES = {
     "complex": [1 + 2j, complex(math.nan, -0.0)],
     "tuple": (1, (2.0, ("a",)), ()),
     "empty": [[], {}, set(), frozenset(), ()],
-    "keys": {1: "a", "1": "b", 2.5: "c", None: "d", (1, "x"): "e", True: "f", b"k": "g"},
+    "keys": {1: "a", "1": "b", 2.5: "c", None: "d", (1, "x"): "e", False: "f", b"k": "g"},
     "order of keys": {"z": 1, "a": 2, "m": 3},
     "a key that begins with the tag": {"$": "tensor", "$x": 1},
     "ordered": OrderedDict([("b", 1), ("a", [2])]),
@@ -162,7 +164,11 @@ VALUES = {
         np.longdouble(1) / 3,
     ],
     "numpy texts": [np.str_("ä"), np.str_(""), np.bytes_(b"x"), np.bytes_(b"")],
-    "numpy times": [np.datetime64("2020-01-01T00:00:01.5"), np.datetime64("NaT"), np.timedelta64(3)],
+    "numpy times": [
+        np.datetime64("2020-01-01T00:00:01.5"),
+        np.datetime64("NaT"),
+        np.timedelta64(3),
+    ],
     "dates": [date(2020, 2, 29), datetime(2020, 1, 1, 2, 3, 4, 5), time(1, 2), timedelta(-1, 2, 3)],
     "zoned": [datetime(2020, 1, 1, tzinfo=UTC), time(1, tzinfo=timezone(timedelta(hours=-5.5)))],
     "exact": [Decimal("1.10"), Decimal("NaN").__class__("-0"), Fraction(1, 3), UUID(int=7)],
@@ -200,10 +206,11 @@ def test_nan_keys_and_infinite_keys_come_back():
     assert bits(keys) == bits([math.inf, NAN])
 
 
+RECORD = [("a", "i4"), ("b", "f8", (2,)), ("c", "U3")]
 ARRAYS = {
     **{
         np.dtype(kind).name: np.arange(6).reshape(2, 3).astype(kind)
-        for kind in "? b B h H i I l L e f d F D g".split()
+        for kind in ["?", "b", "B", "h", "H", "i", "I", "l", "L", "e", "f", "d", "F", "D", "g"]
     },
     "zero-dimensional": np.array(1.5),
     "empty": np.empty((0, 3), np.float32),
@@ -215,7 +222,9 @@ ARRAYS = {
     "matrix of objects": np.array([["a", 1], [None, 2.0]], dtype=object),
     "times": np.array(["2020-01-01", "NaT"], dtype="datetime64[ns]"),
     "durations": np.array([1, 2], dtype="timedelta64[ms]"),
-    "records": np.array([(1, [2.0, 3.0], "x")], dtype=[("a", "i4"), ("b", "f8", (2,)), ("c", "U3")]),
+    "records": np.array(
+        [(1, [2.0, 3.0], "x")], dtype=[("a", "i4"), ("b", "f8", (2,)), ("c", "U3")]
+    ),
     "variable strings": np.array(["a", "long" * 20], dtype=np.dtypes.StringDType()),
     "nan": np.array([math.nan, NAN, -0.0]),
 }
@@ -514,7 +523,10 @@ def test_module_comes_back_with_ties_buffers_and_attributes():
     [
         (nn.LSTM(3, 4, num_layers=2, bidirectional=True), torch.randn(5, 2, 3)),
         (nn.TransformerEncoderLayer(4, 2, 8, dropout=0), torch.randn(5, 2, 4)),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()), torch.randn(2, 1, 5, 5)),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()),
+            torch.randn(2, 1, 5, 5),
+        ),
         (nn.ModuleDict({"a": nn.Embedding(5, 2, padding_idx=0)})["a"], torch.tensor([1, 0])),
         (nn.Bilinear(2, 3, 4).double(), None),
         (nn.ParameterList([torch.ones(2)]), None),
@@ -528,8 +540,9 @@ def test_modules_of_torch_come_back(module, x):
     assert bits(dict(got.state_dict())) == bits(dict(module.state_dict()))
     if x is not None:
         first, second = module(x), got(x)
-        parts = zip(*([y] if isinstance(y, torch.Tensor) else [y[0]] for y in (first, second)))
-        assert all(torch.equal(a, b) for a, b in parts)
+        if isinstance(first, tuple):
+            first, second = first[0], second[0]
+        assert torch.equal(first, second)
 
 
 def test_module_whose_sizes_are_still_to_be_told_comes_back():
@@ -563,7 +576,7 @@ def with_method_of_its_own():
 
 
 def _open_file():
-    return open(__file__)  # noqa: SIM115
+    return open(__file__)
 
 
 @pytest.mark.parametrize(
@@ -721,7 +734,7 @@ junk = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["items", "name", "id", "value", "class", "state", "shape", "dtype"]),
+            st.sampled_from(["items", "name", "id", "value", "class", "state", "$"]),
             inner,
             max_size=4,
         )
@@ -730,24 +743,16 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_junk_is_refused_or_read_but_never_breaks_anything(data):
-    from skorchlike.model.codec import DECODERS
-    from skorchlike.model.objects import MAKERS
+PARTS = ["items", "name", "id", "value", "class", "state", "shape", "dtype", "kind", "text"]
+PARTS += ["parts", "hex", "base64", "bytes", "strides", "device", "of", "name_of", "seed"]
+PARTS += ["missing", "factory", "maxlen", "_parameters", "codes", "values", "range", "index"]
 
-    tag = data.draw(st.sampled_from(sorted([*DECODERS, *MAKERS])))
-    extra = data.draw(
-        st.dictionaries(
-            st.sampled_from(
-                "items name id value class state shape dtype kind text parts hex base64 bytes "
-                "strides device of name_of seed missing factory maxlen _parameters".split()
-            ),
-            junk,
-            max_size=6,
-        )
-    )
-    try:
-        decode({"$": tag, **extra}, {"t": torch.zeros(2)}, Trusted())
-    except FormatError:
-        pass
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(sorted([*DECODERS, *MAKERS])),
+    st.dictionaries(st.sampled_from(PARTS), junk, max_size=6),
+)
+def test_junk_is_refused_or_read_but_never_breaks_anything(tag, parts):
+    with contextlib.suppress(FormatError):
+        decode({"$": tag, **parts}, {"t": torch.zeros(2)}, Trusted())

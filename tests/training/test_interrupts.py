@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import torch
+from processes import Forked, wait_for_a_signal
 from torch.utils.data import DataLoader, TensorDataset
 
 from skorchlike.training.interrupts import Interrupts, SigtermInterrupt, unbroken
@@ -447,49 +448,6 @@ def test_the_death_of_a_worker_by_the_same_signal_is_the_interrupt():
 
 
 # ------------------------------------------------------------ processes
-
-
-class Forked:
-    """A copy of this process, in a group of its own, that runs a function.
-
-    What the function reports (``say``) can be read line by line.
-    """
-
-    def __init__(self, function):
-        reading, self.writing = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            self._run(function)
-        os.close(self.writing)
-        self.lines = os.fdopen(reading)
-
-    def _run(self, function):
-        os.setsid()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        try:
-            function(self.say)
-            os._exit(0)
-        except BaseException as error:
-            self.say(repr(error))
-            os._exit(1)
-
-    def say(self, what):
-        os.write(self.writing, f"{what}\n".encode())
-
-    def read(self):
-        return self.lines.readline().strip()
-
-    def end(self):
-        said = self.lines.read().splitlines()
-        self.lines.close()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), said
-
-
-def wait_for_a_signal():
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        time.sleep(0.01)
-    raise AssertionError("no signal came")
 
 
 def test_a_process_that_does_not_catch_it_ends_as_the_signal_wants():
