@@ -21,6 +21,7 @@ from skorchlike.fitting import (
     DefaultActions,
     FitData,
     HistoryDisplay,
+    Interrupts,
     LossFunction,
     build_callbacks,
     check_fit_data,
@@ -287,28 +288,29 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         resume: Any = None,
         **data: Any,
     ) -> Any:
-        with unchanged_on_failure(self):
-            self._validate_params()
-            checked = self._check_data(data, reset=continued is None, classes=classes)
-            task = self._init_callback_context(max_subtasks=n_epochs)
-            raw = {"X": data["X"], "y": data["y"], "metadata": {}}
-            if data["sample_weight"] is not None:
-                raw["metadata"] = {"sample_weight": data["sample_weight"]}
-            has_tasks = bool(getattr(self, "_skl_callbacks", None))
-            self.model_, interrupt = fit_model(
-                self,
-                checked,
-                n_epochs=n_epochs,
-                extra_callbacks=callbacks,
-                continued=continued,
-                resume=resume,
-                sklearn_task=(task, raw) if has_tasks else None,
-            )
-        if interrupt is not None:
-            try:
-                raise interrupt
-            finally:
-                del interrupt  # its traceback would keep this frame alive, and that the data
+        with Interrupts() as interrupts:
+            with unchanged_on_failure(self):
+                self._validate_params()
+                checked = self._check_data(data, reset=continued is None, classes=classes)
+                task = self._init_callback_context(max_subtasks=n_epochs)
+                weight = data["sample_weight"]
+                metadata = {} if weight is None else {"sample_weight": weight}
+                raw = {"X": data["X"], "y": data["y"], "metadata": metadata}
+                self.model_, interrupt = fit_model(
+                    self,
+                    checked,
+                    n_epochs=n_epochs,
+                    extra_callbacks=callbacks,
+                    continued=continued,
+                    resume=resume,
+                    sklearn_task=(task, raw) if getattr(self, "_skl_callbacks", None) else None,
+                    interrupts=interrupts,
+                )
+            if interrupt is not None:
+                try:
+                    raise interrupt
+                finally:
+                    del interrupt  # its traceback would keep this frame alive, and that the data
         return self
 
     def _check_data(self, data: Mapping[str, Any], *, reset: bool, classes: Any) -> FitData:

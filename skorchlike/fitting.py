@@ -50,6 +50,7 @@ from skorchlike.training.calls import in_order
 from skorchlike.training.interrupts import Interrupts
 from skorchlike.training.loop import Loop
 from skorchlike.training.losses import INDICATOR_CRITERIA, LossFunction
+from skorchlike.training.memory import let_go
 from skorchlike.training.randomness import draw_seed, private_rng, restore_rng
 from skorchlike.training.scores import R2, Accuracy
 from skorchlike.training.stages import PROVIDERS
@@ -67,6 +68,7 @@ __all__ = [
     "DefaultActions",
     "FitData",
     "HistoryDisplay",
+    "Interrupts",
     "LossFunction",
     "as_numpy",
     "build_callbacks",
@@ -94,6 +96,7 @@ def fit_model(
     continued: TrainedModel | None = None,
     sklearn_task: tuple[Any, dict[str, Any]] | None = None,
     resume: Any = None,
+    interrupts: Interrupts,
 ) -> tuple[TrainedModel, KeyboardInterrupt | None]:
     """Run one fit.
 
@@ -113,6 +116,8 @@ def fit_model(
         The task of the fit and its data, where there are callbacks of scikit-learn's own.
     resume : None, True, Path or dict
         Where an interrupted fit is looked for, to go on with it.
+    interrupts : Interrupts
+        What has taken Ctrl-C and SIGTERM, until the model is kept.
 
     Returns
     -------
@@ -122,15 +127,7 @@ def fit_model(
         To be raised once the model is kept.
     """
     wanted = Wanted(estimator, data, n_epochs, extra_callbacks, continued, sklearn_task, resume)
-    kept: list[tuple[TrainedModel, KeyboardInterrupt | None]] = []
-    try:
-        with Interrupts() as interrupts:
-            kept.append(_fit(wanted, interrupts))
-    except KeyboardInterrupt as late:
-        if not kept:
-            raise
-        kept = [(kept[0][0], kept[0][1] or late)]
-    return kept[0]
+    return _fit(wanted, interrupts)
 
 
 @dataclass
@@ -154,7 +151,10 @@ def _fit(wanted: Wanted, interrupts: Interrupts) -> Any:
     if isinstance(outcome, Found):
         assert outcome.snapshot is not None
         outcome = _attempt(wanted, outcome.snapshot["seed"], interrupts, outcome)
-    return outcome
+    try:
+        return outcome
+    finally:
+        del outcome  # its interrupt has this frame in its traceback
 
 
 def _attempt(
@@ -231,6 +231,7 @@ def _train(
         ctx, fit.train, valid, score, fit.estimator.valid_every, to_load, resumed
     )
     interrupt = _run(loop)
+    ctx._interrupts.defer()  # from here on the model is kept first
     try:
         fit.parts.module.eval()
         _warn_diverged(ctx.history)
@@ -244,6 +245,8 @@ def _run(loop: Loop) -> KeyboardInterrupt | None:
     try:
         loop.fit()
     except KeyboardInterrupt as interrupt:
+        if loop.ctx.stop_reason is None:  # it came before the first stage: nothing has begun
+            raise
         return interrupt
     return None
 
@@ -267,7 +270,8 @@ def unchanged_on_failure(estimator: Any) -> Iterator[None]:
     before = dict(vars(estimator))
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        let_go(error)
         after = vars(estimator)
         bookkeeping = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
         kept = {name: after[name] for name in bookkeeping if name in after}

@@ -42,7 +42,7 @@ FORBIDDEN = (
     + ("tempfile.", "marshal.", "code.", "webbrowser.", "urllib.", "http.", "mmap.", "fcntl.")
 )
 HARMLESS = ("os.listdir", "os.scandir", "fcntl.flock", "ctypes.dlsym")
-OURS = ("skorchlike", "torch.nn", "torch.optim")
+OURS = ("skorchlike", "torch.nn", "torch.optim", "encodings.")
 
 
 def estimator(**parameters):

@@ -335,7 +335,7 @@ def snapshots(samples):
     for name, change in in_snapshot.items():
         data = with_content(samples, "checkpoint", change)
         yield "resume", name, data
-        if "head" in name or "epoch" in name or "snapshot" in name:
+        if any(part in name for part in ("head", "epoch is", "snapshot is")):
             yield "folder", name, data
 
 

@@ -110,3 +110,39 @@ def test_the_loop_is_timed_with_sixty_calls_a_step(bench):
     assert len(calls) == 10 * 6 * 2 * 3
     assert len(set(calls)) == 6
     assert net.model_.optimizer_["state"] == {}
+
+
+@pytest.fixture
+def tiny(bench):
+    return bench("checkpoint_cost").Size("tiny", 5, (4, 3), 10, 6, 2)
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_a_fit_saved_every_epoch(bench, tiny, tmp_path):
+    timed = bench("checkpoint_cost").contenders(tiny, tmp_path)
+    plain, saved = timed["fit"](), timed["with checkpoints"]()
+    for name, tensor in plain.model_.module_.state_dict().items():
+        assert torch.equal(tensor, saved.model_.module_.state_dict()[name])
+    assert torch_steps(saved.model_.optimizer_) == {6 * 2}
+    files = sorted(path.name for path in (tmp_path / "fit").glob("*.safetensors"))
+    assert files == ["epoch-000002.safetensors", "finished.safetensors"]
+    again = timed["with checkpoints"]()  # from an empty folder again
+    assert torch_steps(again.model_.optimizer_) == {6 * 2}
+
+
+@pytest.mark.parametrize("name", ["torch.save", "with fsync"])
+def test_torch_saves_the_tensors_of_module_and_optimizer(bench, tiny, tmp_path, name):
+    bench("checkpoint_cost").contenders(tiny, tmp_path)[name]()
+    state = torch.load(tmp_path / "state.pt")
+    sizes = [(4, 5), (4,), (3, 4), (3,), (3, 3), (3,)]
+    assert [tuple(tensor.shape) for tensor in state["module"].values()] == sizes
+    moments = [state["optimizer"]["state"][i]["exp_avg_sq"] for i in range(6)]
+    assert [tuple(tensor.shape) for tensor in moments] == sizes
+
+
+def test_the_table_of_checkpoints_divides_what_was_measured(bench, tiny, tmp_path):
+    found = bench("checkpoint_cost").measure(tiny, tmp_path, 1)
+    assert found["parameters"] == (5 * 4 + 4 + 4 * 3 + 3 + 3 * 3 + 3) / 1e6
+    assert found["megabytes"] * 1e6 > 3 * 4 * found["parameters"] * 1e6
+    figures = {"parameters": 5.0, "megabytes": 60.0, "epoch": 200.0, "checkpoint": 30.0}
+    row = bench("checkpoint_cost").row("medium", {**figures, "save": 10.0, "synced": 20.0})
+    assert row == "| medium | 5 | 60 | 200 | 30 | 10 | 20 | 3.00 | 1.50 | 15% |"

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -45,8 +46,14 @@ def data():
 
 
 def command(*said):
+    # in memory, where syncs take no time
+    folder = {"TMPDIR": "/dev/shm"} if os.path.isdir("/dev/shm") else {}
     return subprocess.run(
-        [sys.executable, *map(str, said)], capture_output=True, text=True, cwd=BENCHMARKS
+        [sys.executable, *map(str, said)],
+        capture_output=True,
+        text=True,
+        cwd=BENCHMARKS,
+        env={**os.environ, **folder},
     )
 
 
@@ -121,7 +128,7 @@ fits.CONFIGURATIONS = {
     "in_place": plan(fits.Configuration, {}, lambda: {"in_place": InPlace()}, 12),
 }
 kills.Runs.FRESH = 0.0  # only forked processes know these
-found = kills.measure(list(fits.CONFIGURATIONS), 24, 0)
+found = kills.measure(list(fits.CONFIGURATIONS), 16, 0)
 print(json.dumps({name: counts.of for name, counts in found.items()}))
 """
 

@@ -104,14 +104,15 @@ def cross_validated(folder):
 
 
 SEARCHES = {
-    "in the second fit": (grid, 5, 8),
+    "in the second fit": (grid, 5, 14),
     "while it refits": (grid, 5, 12 * N_EPOCHS + 8),
     "a pipeline": (randomized_over_a_pipeline, 5, 20),
+}
+MORE = {
     "routed": (routed, 5, 14),
     "cross-validation": (cross_validated, 4, 24),
+    "in two processes": (grid_in_parallel, 5, 15),
 }
-
-PARALLEL = "in two processes"
 
 KILLED = """
 import importlib, sys
@@ -165,9 +166,12 @@ def same_results(one, other):
     assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
 
 
-@pytest.mark.parametrize("case", [*SEARCHES, pytest.param(PARALLEL, marks=pytest.mark.slow)])
+SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in MORE]
+
+
+@pytest.mark.parametrize("case", [*SEARCHES, *SLOW])
 def test_a_killed_search_run_again_ends_with_the_same_bits(tmp_path, monkeypatch, case):
-    search, n_fits, kill_at = SEARCHES.get(case, (grid_in_parallel, 5, 15))
+    search, n_fits, kill_at = {**SEARCHES, **MORE}[case]
     trails = {name: tmp_path / name for name in ("whole", "killed", "again", "finished")}
 
     def run(trail, folder):

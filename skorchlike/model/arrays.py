@@ -6,6 +6,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model.devices import usable_device
+from skorchlike.model.guards import attributes_of, check_bits, check_python_bits
 from skorchlike.model.tensor_files import DTYPES
 from skorchlike.model.trust import name_of
 
 CONSTANTS = (torch.dtype, torch.layout, torch.memory_format)
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-SEED_POOL = 1024
-"""The largest pool of a seed sequence that is read; NumPy's own is 4."""
+WIDEST = 2**16
+"""So many bytes may have an element that holds objects."""
 
 
 def encoder_of(value: Any) -> Callable[[Any, Any, str], Any] | None:
@@ -106,7 +108,7 @@ def _decode_tensor(decoder: Any, node: dict[str, Any]) -> Any:
             raise DamagedFileError("Its content has a tensor of the wrong class")
         value = value.as_subclass(cls)
     if "attributes" in node:
-        set_attributes(value, decoder(node["attributes"]))
+        vars(value).update(attributes_of(type(value), decoder(node["attributes"])))
     return value
 
 
@@ -244,7 +246,9 @@ def _missing(dtype: Any) -> list[Any]:
 
 def _decode_strings(decoder: Any, node: dict[str, Any]) -> Any:
     missing = decoder(node["missing"])
-    if missing and not isinstance(missing[0], (str, float, NoneType)) and "NA" not in str(node):
+    if missing and not (
+        isinstance(missing[0], (str, float, NoneType)) or type(missing[0]).__name__ == "NAType"
+    ):
         raise DamagedFileError("Its content has strings with an impossible missing value")
     return np.dtypes.StringDType(na_object=missing[0]) if missing else np.dtypes.StringDType()
 
@@ -300,10 +304,9 @@ def _encode_bits(tag: str) -> Callable[[Any, Any, str], Any]:
 
 def _decode_bits(decoder: Any, node: dict[str, Any]) -> Any:
     state, seed = decoder(node["state"]), decoder(node["seed"])
+    check_bits(state, seed)
     if state["bit_generator"] not in BIT_GENERATORS:
         raise DamagedFileError("Its content has a random generator that NumPy does not have")
-    if seed is not None and int(seed["pool_size"]) > SEED_POOL:
-        raise DamagedFileError("Its content has a random generator with an impossible seed")
     if node["$"] == "RandomState" and seed is None and state["bit_generator"] == "MT19937":
         legacy = np.random.RandomState(0)  # seeded in the old way, it has no sequence of seeds
         legacy.set_state(state)
@@ -319,8 +322,9 @@ def _decode_bits(decoder: Any, node: dict[str, Any]) -> Any:
 
 
 def _decode_random(decoder: Any, node: dict[str, Any]) -> random.Random:
-    made = random.Random(0)
-    made.setstate(decoder(node["state"]))
+    made, state = random.Random(0), decoder(node["state"])
+    check_python_bits(state)
+    made.setstate(state)
     return made
 
 

@@ -18,6 +18,9 @@ from skorchlike.model.files import write_atomically
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "skorchlike checkpoints", 1
 FINISHED = "finished.safetensors"
+LONGEST = 2**26
+"""So many bytes of a manifest are read: enough for a hundred thousand checkpoints."""
+
 _NAME = r"(?:epoch-[0-9]{6,18}(?:-step-[0-9]{6,18})?|finished)\.safetensors"
 CHECKPOINT = re.compile(_NAME)
 # what `write_atomically` writes beside
@@ -184,7 +187,7 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            text = json.loads(storage.read(path))
+            text = json.loads(storage.read(path, LONGEST))
         except (FileNotFoundError, NotADirectoryError):
             raise
         except (OSError, ValueError, RecursionError) as error:

@@ -22,7 +22,7 @@ from skorchlike.model.checkpoint_manifest import (
     Manifest,
 )
 from skorchlike.model.codec import decode, encode
-from skorchlike.model.files import pack, unpack, write_atomically
+from skorchlike.model.files import pack, read_whole, unpack, write_atomically
 from skorchlike.model.tensor_files import safetensors
 from skorchlike.model.trust import Trusted
 
@@ -314,7 +314,7 @@ class CheckpointFolder:
         try:
             if not path.is_file():
                 raise DamagedFileError("it is missing")
-            data = storage.read(path)
+            data = read_whole(path)
         except OSError as error:
             raise DamagedFileError(f"it cannot be read ({error})") from error
         head, content = _unpack(data, path)
@@ -385,7 +385,9 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: Any = ()) -> dict[str
         If it cannot be read.
     """
     path = Path(path)
-    _, content = _unpack(storage.read(path), path)
+    with _named(path):
+        data = read_whole(path)
+    _, content = _unpack(data, path)
     return _decode(content, trusted, path)
 
 

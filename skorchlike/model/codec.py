@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import arrays, objects, tables, values
+from skorchlike.model.guards import check_shared, plain_list
 from skorchlike.model.objects import below
 from skorchlike.model.trust import Trusted
 
@@ -27,9 +28,6 @@ LONG_INT = 2**4000
 
 DEEPEST = 150
 """So deep may be nested what is written: what reads it must not run into Python's limit."""
-
-MOST_PARTS = 2**24
-"""So many parts may be repeated, what stands at several places counted at each."""
 
 CONTAINERS = frozenset(
     [
@@ -351,56 +349,7 @@ def _decode_defaultdict(decoder: Decoder, node: dict[str, Any]) -> Any:
 
 def items_of(decoder: Decoder, node: dict[str, Any]) -> list[Any]:
     """Return the parts of a node: as many as are written there, no others."""
-    if not isinstance(node["items"], list):
-        raise DamagedFileError("Its content has a container without parts")
-    return decoder(node["items"])
-
-
-def check_shared(plain: Any) -> None:
-    """Refuse what is small and, counted part by part, has no end.
-
-    What stands at several places may hold again what stands at several places: sixty of these,
-    one in the other, are 2 ** 60 parts for whatever compares, hashes or prints them. (Known from
-    XML as "billion laughs".)
-
-    Raises
-    ------
-    DamagedFileError
-        If it counts too many parts.
-    """
-    if next(parts_of(plain, "id"), None) is None:
-        return
-    counts: dict[Any, int] = {}
-    n_written = 0
-    # a node is counted when its parts have been
-    todo: list[tuple[Any, list[Any] | None]] = [(plain, None)]
-    done: list[int] = []
-    while todo:
-        node, parts = todo.pop()
-        if parts is None:
-            parts = _parts(node)
-            todo.append((node, parts))
-            todo.extend((part, None) for part in parts)
-            continue
-        n_written += 1
-        n = 1 + sum(done.pop() for _ in parts)
-        if isinstance(node, dict) and node.get(TAG) == "again":
-            n = counts.get(_id_of(node), 1)
-        elif isinstance(node, dict) and node.get(TAG) == "shared":
-            counts[_id_of(node)] = n
-        done.append(n)
-    if done[0] > MOST_PARTS + 16 * n_written:
-        raise DamagedFileError("Its content repeats itself too often")
-
-
-def _parts(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())[::-1]  # in this order they are read
-    return node[::-1] if isinstance(node, list) else []
-
-
-def _id_of(node: dict[str, Any]) -> Any:
-    return node.get("id") if isinstance(node.get("id"), int) else None
+    return [decoder(part) for part in plain_list(node["items"])]
 
 
 def decode_items(decoder: Decoder, items: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import storage
-from skorchlike.model.tensor_files import read_metadata, read_tensors, write_tensors
+from skorchlike.model.tensor_files import (
+    read_metadata,
+    read_tensors,
+    size_of_tensors,
+    write_tensors,
+)
 
 FORMAT = "skorchlike"
 VERSION = 1
@@ -27,6 +32,9 @@ KINDS = {
 }
 LONG = 2**24
 """JSON of so many characters goes into a tensor of bytes: for headers there is a limit, 10^8."""
+
+LONGEST = 10**8
+"""So many bytes may a header of safetensors have."""
 
 CONTENT = "skorchlike.content"
 _ZEROS = b"0" * 64
@@ -99,7 +107,7 @@ def _written_once(
 def _place_of_checksum(data: bytes, checksum: str) -> int:
     """Return where the checksum stands in the header."""
     end = 8 + int.from_bytes(data[:8], "little")
-    place = data.find(f'"sha256":"{checksum}"'.encode(), 8, end)
+    place = data.find(f'"sha256":"{checksum}"'.encode(errors="replace"), 8, end)
     if place < 0:
         raise DamagedFileError("its header has no checksum")
     return place + len(b'"sha256":"')
@@ -137,10 +145,7 @@ def unpack(data: bytes | str | os.PathLike[str], kind: str) -> tuple[Any, dict[s
         _check_version(metadata, kind)
         return _checked_content(data, metadata)
     except DamagedFileError as error:
-        raise DamagedFileError(
-            f"{where} cannot be read: {error}. It is damaged, or no file that skorchlike has "
-            "written. Take a copy of it."
-        ) from error.__cause__
+        raise _damaged(where, error) from error.__cause__
     except FormatError as error:
         raise FormatError(f"{where} {error}") from None
 
@@ -149,7 +154,39 @@ def _read(data: bytes | str | os.PathLike[str]) -> tuple[str, bytes]:
     if isinstance(data, bytes):
         return "The file", data
     path = Path(data)
-    return str(path), storage.read(path)
+    return str(path), read_whole(path)
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the content of a safetensors file: all of it, once its header fits its size.
+
+    A file of nothing, or a hole of a terabyte, is not read into memory.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is no such file.
+    OSError
+        If it cannot be read.
+    """
+    if path.is_file():  # what is read from a pipe is gone
+        size = path.stat().st_size
+        length = int.from_bytes(storage.read(path, 8), "little")
+        try:
+            if size < 8 or length > min(size - 8, LONGEST):
+                raise DamagedFileError("it is cut off, or no safetensors file")
+            if size != 8 + length + size_of_tensors(storage.read(path, 8 + length)):
+                raise DamagedFileError("its size is not that of its tensors")
+        except DamagedFileError as error:
+            raise _damaged(str(path), error) from error.__cause__
+    return storage.read(path)
+
+
+def _damaged(where: str, error: DamagedFileError) -> DamagedFileError:
+    return DamagedFileError(
+        f"{where} cannot be read: {error}. It is damaged, or no file that skorchlike has written. "
+        "Take a copy of it."
+    )
 
 
 def _check_version(metadata: dict[str, str], kind: str) -> None:
@@ -188,12 +225,16 @@ def _checked_content(data: bytes, metadata: dict[str, str]) -> tuple[Any, dict[s
     try:
         if CONTENT in tensors and not text:
             text = tensors.pop(CONTENT).numpy().tobytes().decode()
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse_constant)
         for name, first in content["aliases"].items():
             tensors[name] = tensors[first]
         return content["plain"], tensors
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFileError("its content is no JSON, or not as it should be") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

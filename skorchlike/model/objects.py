@@ -8,9 +8,18 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from skorchlike.exceptions import DamagedFileError, FormatError
+from skorchlike.model.guards import (
+    attributes_of,
+    check_module_state,
+    of_library,
+    plain_dict,
+    plain_list,
+    replaced,
+)
 from skorchlike.model.trust import name_of
 
 Made = Callable[[Any], None] | None
@@ -59,8 +68,10 @@ def _encode_partial(encoder: Any, value: functools.partial[Any], where: str) -> 
 
 
 def _decode_partial(decoder: Any, node: dict[str, Any], made: Made) -> Any:
-    function, args, keywords = decoder(node["items"])
-    return functools.partial(function, *args, **keywords)
+    function, args, keywords = decoder(plain_list(node["items"]))
+    if type(args) is not tuple:
+        raise DamagedFileError("Its content has a partial function without arguments")
+    return functools.partial(function, *args, **plain_dict(keywords))
 
 
 def _encode_method(encoder: Any, value: types.MethodType, where: str) -> Any:
@@ -119,8 +130,18 @@ def _encode_object(encoder: Any, value: Any, where: str) -> Any:
     else:
         state = dict(getattr(value, "__dict__", {})) or None
     if state is not None:
+        _check_methods(cls, state, where)
         node["state"] = encoder(state, where)
     return node
+
+
+def _check_methods(cls: type, state: Any, where: str) -> None:
+    """Refuse to write what would be refused when it is read."""
+    for name in replaced(cls, state) if isinstance(state, dict) else ():
+        raise FormatError(
+            f"{below(where, name)} stands in the place of a method of {cls.__name__}, which "
+            "cannot be written. Define a subclass with that method."
+        )
 
 
 def _can_be_made(cls: type) -> bool:
@@ -141,8 +162,10 @@ def _class(decoder: Any, node: dict[str, Any], kind: type) -> Any:
 
 def _decode_object(decoder: Any, node: dict[str, Any], made: Made) -> Any:
     cls = _class(decoder, node, object)
+    if issubclass(cls, (torch.optim.Optimizer, nn.Module)):
+        raise DamagedFileError(f"Its content has a {cls.__name__} of the wrong kind")
     if issubclass(cls, tuple):
-        value = tuple.__new__(cls, decoder(node["items"]))
+        value = tuple.__new__(cls, decoder(plain_list(node["items"])))
     elif issubclass(cls, (dict, list)):
         base = dict if issubclass(cls, dict) else list
         value = base.__new__(cls)
@@ -155,20 +178,23 @@ def _decode_object(decoder: Any, node: dict[str, Any], made: Made) -> Any:
         for key, part in node["items"]:
             dict.__setitem__(value, decoder(key), decoder(part))
     elif issubclass(cls, list):
-        list.extend(value, decoder(node["items"]))
+        list.extend(value, decoder(plain_list(node["items"])))
     if "state" in node:
         _set_state(value, decoder(node["state"]))
     return value
 
 
 def _set_state(value: Any, state: Any) -> None:
-    if hasattr(type(value), "__setstate__") and not isinstance(value, dict):
+    cls = type(value)
+    own = hasattr(cls, "__setstate__") and not isinstance(value, dict)
+    if own and (type(state) is tuple or not of_library(cls)):
         value.__setstate__(state)
         return
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
-    if attributes:
-        vars(value).update(attributes)
-    for name, part in (slots or {}).items():
+    attributes, slots = state if type(state) is tuple else (state, None)
+    if attributes is not None:
+        attributes = attributes_of(cls, attributes)
+        value.__setstate__(attributes) if own else vars(value).update(attributes)
+    for name, part in ({} if slots is None else plain_dict(slots)).items():
         if name.startswith("__"):
             raise DamagedFileError(f"Its content sets the attribute {name!r:.80}")
         object.__setattr__(value, name, part)
@@ -185,6 +211,7 @@ def _encode_module(encoder: Any, value: nn.Module, where: str) -> Any:
     if not isinstance(state, dict) or not all(name in state for name in SLOTS_OF_MODULE):
         node["state"] = encoder(state, where)
         return node
+    _check_methods(cls, state, where)
     for name in SLOTS_OF_MODULE:
         node[name] = encoder(dict(state[name]), where)
     # what every module has, as it has it from the start, says nothing
@@ -207,13 +234,19 @@ def _decode_module(decoder: Any, node: dict[str, Any], made: Made) -> Any:
     if made is not None:
         made(value)
     if "_parameters" not in node:
+        if of_library(type(value)):
+            raise DamagedFileError(f"Its content has a {type(value).__name__} without parts")
         _set_state(value, decoder(node["state"]))
         return value
     state = vars(nn.Module())
     # a child may point back to its parent, so the containers are there before they are filled
     for name in SLOTS_OF_MODULE:
         state[name] = decoder(node[name])
-    state.update(decoder(node["state"]))
+    rest = attributes_of(type(value), decoder(node["state"]))
+    if any(name in rest for name in SLOTS_OF_MODULE):
+        raise DamagedFileError("Its content has the parts of a module twice")
+    state.update(rest)
+    check_module_state(type(value), state)
     value.__setstate__(state)
     return value
 

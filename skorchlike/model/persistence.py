@@ -13,16 +13,17 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skorchlike.exceptions import DamagedFileError, FormatError, ParameterError
-from skorchlike.model import storage
 from skorchlike.model.codec import Encoder, decode, encode, parts_of
 from skorchlike.model.devices import on_this_machine
 from skorchlike.model.files import (
     FORMAT,
     KINDS,
     pack,
+    read_whole,
     unpack,
     write_atomically,
 )
+from skorchlike.model.guards import check_estimator, plain_dict
 from skorchlike.model.tensor_files import read_metadata, read_tensors
 from skorchlike.model.trust import Trusted
 
@@ -152,8 +153,10 @@ def load(path: PathLike, *, trusted: Any = ()) -> Any:
         raise type(error)(f"{path}: {error}") from error.__cause__
     except (LookupError, TypeError) as error:
         raise DamagedFileError(f"{path} cannot be read: it holds no estimator.") from error
-    if not hasattr(estimator, "get_params") or isinstance(estimator, type):
-        raise DamagedFileError(f"{path} cannot be read: it holds no estimator.")
+    try:
+        check_estimator(estimator)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}") from error.__cause__
     model = vars(estimator).get("model_")
     if hasattr(model, "place_"):
         model.place_ = on_this_machine(model.place_)
@@ -263,7 +266,7 @@ def load_weights(estimator: Any, path: PathLike) -> Any:
 
 def _read_weights(path: PathLike) -> tuple[dict[str, Any], bool]:
     """Return a module's state by names, and whether it is part of a larger whole."""
-    data = storage.read(Path(path))
+    data = read_whole(Path(path))
     try:
         metadata = read_metadata(data)
         if metadata.get("format") != FORMAT:
@@ -273,7 +276,10 @@ def _read_weights(path: PathLike) -> tuple[dict[str, Any], bool]:
     kind = metadata.get("kind")
     plain, tensors = unpack(Path(path), kind if kind in KINDS else "weights")
     if kind == "weights":
-        extra = decode(plain["extra"], tensors, Trusted())
+        try:
+            extra = plain_dict(decode(plain["extra"], tensors, Trusted()))
+        except (LookupError, TypeError) as error:
+            raise DamagedFileError(f"{path} cannot be read: it holds no weights.") from error
         of_extra = set(parts_of(plain["extra"], "name"))
         state = {name: tensor for name, tensor in tensors.items() if name not in of_extra}
         return {**state, **extra}, False
@@ -299,7 +305,10 @@ def _differences(wanted: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
             yield f"{name}: missing in the file"
             continue
         value = new[name]
-        if not isinstance(was, Tensor) or not isinstance(value, Tensor):
+        if not isinstance(was, Tensor):
+            continue
+        if not isinstance(value, Tensor):
+            yield f"{name}: no tensor in the file"
             continue
         if was.shape != value.shape:
             yield f"{name}: {tuple(value.shape)} in the file, {tuple(was.shape)} in the module"

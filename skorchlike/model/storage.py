@@ -64,9 +64,10 @@ def make_folder(folder: Path) -> None:
     os.makedirs(folder, exist_ok=True)
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a file."""
-    return path.read_bytes()
+def read(path: Path, most: int = -1) -> bytes:
+    """Return the content of a file, or so many bytes of its start at most."""
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def names(folder: Path) -> Iterator[str]:

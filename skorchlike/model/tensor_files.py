@@ -76,6 +76,28 @@ def read_metadata(data: bytes) -> dict[str, str]:
     DamagedFileError
         If there is no such header.
     """
+    metadata = _header(data).get(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise DamagedFileError("its header is not that of a safetensors file")
+    return metadata
+
+
+def size_of_tensors(data: bytes) -> int:
+    """Return how many bytes of tensors follow a header, by what it says.
+
+    Raises
+    ------
+    DamagedFileError
+        If there is no such header.
+    """
+    places = [entry for name, entry in _header(data).items() if name != METADATA]
+    try:
+        return max((int(entry["data_offsets"][1]) for entry in places), default=0)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise DamagedFileError("its header is not that of a safetensors file") from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise DamagedFileError("it is cut off, or no safetensors file")
@@ -83,10 +105,9 @@ def read_metadata(data: bytes) -> dict[str, str]:
         header = json.loads(data[8 : 8 + length].decode())
     except (ValueError, RecursionError) as error:
         raise DamagedFileError("its header is no JSON") from error
-    metadata = header.get(METADATA, {}) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+    if not isinstance(header, dict):
         raise DamagedFileError("its header is not that of a safetensors file")
-    return metadata
+    return header
 
 
 def read_tensors(data: bytes) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from skorchlike.exceptions import CancelException, ParameterError, StageError
+from skorchlike.training.interrupts import unbroken
 from skorchlike.training.stages import ACTIONS, FIT_STAGES, PREDICT_STAGES, STAGES, TABLE
 
 Call = Callable[[Any], None]
@@ -219,6 +220,7 @@ def explain(error: BaseException, calls: Calls, call: Callable[..., Any], where:
         error.add_note(f"Raised by {calls.describe(call)}{where}.")
 
 
+@unbroken
 def run_exits(calls: Calls, ctx: Any, error: BaseException | None, where: str) -> None:
     """Run every call of an exit stage, also when some of them fail.
 

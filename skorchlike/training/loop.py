@@ -22,6 +22,8 @@ from skorchlike.exceptions import (
 from skorchlike.training.batches import Batch, Data, batches_after, first_batches
 from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
 from skorchlike.training.context import Context
+from skorchlike.training.interrupts import unbroken
+from skorchlike.training.memory import note_out_of_memory
 from skorchlike.training.modes import InEvalMode
 from skorchlike.training.position import Position, Resumed
 from skorchlike.training.records import Records
@@ -90,13 +92,17 @@ class Loop:
             self.finished = True
             self.run_resumable(on.on_end)
             self.states = gather_states(ctx.callbacks, self.to_load)
-        except KeyboardInterrupt as interrupt:
-            error, ctx.stop_reason = interrupt, "interrupted"
-            self.states = gather_states(ctx.callbacks, self.to_load, interrupt)
-            raise
-        except BaseException as other:
-            error, ctx.stop_reason = other, "failed"
-            raise
+        except BaseException as raised:
+            error = ctx._interrupts.unmask(raised)
+            if not isinstance(error, KeyboardInterrupt):
+                ctx.stop_reason = "failed"
+                note_out_of_memory(error, ctx)
+                raise
+            ctx.stop_reason = "interrupted"
+            self.states = gather_states(ctx.callbacks, self.to_load, error)
+            if error is raised:
+                raise
+            raise error from raised
         finally:
             self.leave(on.on_exit, error)
             error = None  # else its traceback and this frame keep one another alive
@@ -276,6 +282,7 @@ class Loop:
                 call(ctx)
         except BaseException as error:
             explain(error, calls, call, self.where())
+            note_out_of_memory(error, ctx)
             raise
 
     def run_resumable(self, calls: Calls) -> None:
@@ -284,6 +291,7 @@ class Loop:
         self.run(calls)
         self.ctx._resumable = False
 
+    @unbroken
     def leave(self, calls: Calls, error: BaseException | None) -> None:
         """Call all who use an exit stage, also when some of them fail."""
         if calls:

@@ -9,6 +9,7 @@ import torch
 
 from skorchlike.training.calls import Calls, explain, resolve_action, resolve_stages, run_exits
 from skorchlike.training.context import Context
+from skorchlike.training.memory import note_out_of_memory
 from skorchlike.training.modes import InEvalMode
 from skorchlike.training.stages import PREDICT_STAGES
 
@@ -70,6 +71,7 @@ def predict_batches(
             run(on.on_predict_end)
     except BaseException as failure:
         error = failure
+        note_out_of_memory(failure, ctx)
         raise
     finally:
         run_exits(on.on_predict_exit, ctx, error, "")

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from skorchlike.exceptions import CancelException, StageError
+from skorchlike.training.interrupts import unbroken
 
 
+@unbroken
 def gather_states(
     callbacks: Mapping[str, Any],
     to_load: Mapping[str, Any],

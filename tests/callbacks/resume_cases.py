@@ -194,8 +194,11 @@ def more_cases(folder):
         "schedule of a tensor": ([one_cycle], tensor_lr),
         "early stopping": ([EarlyStopping(patience=2)], {"lr": 0.3}),
         "early stopping, last epoch": ([EarlyStopping(min_delta=9)], {}),
-        "ema late": ([EMA(0.5, start=0.5)], {"module": Normed}),
-        "swa late": ([SWA(0.5, lr=0.1, anneal_epochs=2)], {"module": Normed}),
+        "ema late": ([EMA(0.5, start=0.5)], {"module": Normed, "max_epochs": 8}),
+        "swa late": (
+            [SWA(0.5, lr=0.1, anneal_epochs=2)],
+            {"module": Normed, "max_epochs": 8},
+        ),
         "swa over a schedule": ([SWA(2, lr=0.1), ParamScheduler()], {"module": Normed}),
         "swa that is restored": ([SWA(2), EarlyStopping()], {"module": Normed}),
         "parameter by epoch": ([ParamScheduler("lr", "linear", unit="epoch")], {}),

@@ -88,8 +88,8 @@ def drive(callback, ctx, n_batches=4, scores=None, act=lambda ctx, place: None):
             ctx.resumable = True
             act(ctx, "batch")
             callback.on_batch_exit(ctx)
-        ctx.training = ctx.resumable = False
-        for ctx.step in (1, 2):
+        ctx.training = False
+        for ctx.step in (1, 2):  # of validation
             callback.on_batch_exit(ctx)
         ctx.step, ctx.resumable = 0, True
         if scores is not None and scores[ctx.epoch - 1] is not None:
@@ -391,7 +391,7 @@ def test_a_second_fit_in_the_same_folder_is_refused_and_one_that_goes_on_is_not(
 
 
 def test_a_fit_that_goes_on_elsewhere_keeps_only_what_is_there(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "one", keep=3, monitor="train_loss")
+    checkpoint = Checkpoint(tmp_path / "one", keep=9)
     net = make_net(callbacks=[checkpoint], max_epochs=3, warm_start=True).fit(X, Y)
     net.set_params(callbacks__checkpoint__path=tmp_path / "two").fit(X, Y)
     state = net.model_.callbacks_.checkpoint
@@ -399,6 +399,38 @@ def test_a_fit_that_goes_on_elsewhere_keeps_only_what_is_there(tmp_path):
     assert state["files"] == [E(4), E(5), E(6)]
     assert files_in(tmp_path / "one") == [E(1), E(2), E(3), FINISHED]
     assert files_in(tmp_path / "two") == [E(4), E(5), E(6), FINISHED]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_best_of_a_fit_that_goes_on_elsewhere_is_known_if_it_is_there(tmp_path, moved):
+    first = Checkpoint(tmp_path / "one", monitor="valid_loss")
+    drive(first, Ctx(first, 2), scores=[1.0, 2.0])
+    first.on_exit(None)
+    if moved:
+        (tmp_path / "one").rename(tmp_path / "two")
+    second = Checkpoint(tmp_path / "two", monitor="valid_loss")
+    ctx = Ctx(second, 3, epoch=2, global_step=20, resumable=True)
+    second.on_begin(ctx)
+    second.load_state_dict(first.state_dict())
+    ctx.epoch = 3
+    ctx.history.append({"valid_loss": 3.0})
+    second.on_epoch_end(ctx)
+    state = second.state_dict()
+    assert state["best_score"] == 1.0
+    assert state["best_file"] == (E(1) if moved else None)
+    assert state["files"] == ([E(1), E(3)] if moved else [E(3)])
+    assert set(state["files"]) <= set(files_in(tmp_path / "two"))
+    second.on_exit(None)
+
+
+def test_a_place_that_is_saved_again_counts_once(tmp_path):
+    callback = Checkpoint(tmp_path, keep=2)
+    ctx = Ctx(callback, 3)
+    drive(callback, ctx)
+    ctx.finished, ctx.resumable = False, True
+    callback.on_epoch_end(ctx)
+    assert callback.state_dict()["files"] == [E(2), E(3)]
+    callback.on_exit(None)
 
 
 def test_a_fit_that_goes_on_may_monitor_nothing_more(tmp_path):

@@ -197,6 +197,14 @@ def test_the_newest_is_the_last_in_the_fit_whatever_the_times_of_the_files(tmp_p
     assert_newest(tmp_path, finished, finished=True)
 
 
+def test_an_epoch_without_a_batch_is_later_than_the_one_before(tmp_path):
+    empty = make_snapshot(3)
+    empty["position"]["global_step"] = 20
+    fill(tmp_path, make_snapshot(2), empty)
+    assert_newest(tmp_path, empty)
+    assert listed(tmp_path) == [E(2), E(3)]
+
+
 def test_without_one_of_that_kind_there_is_none(tmp_path):
     fill(tmp_path / "a", make_snapshot(1))
     assert CheckpointFolder(tmp_path / "a").newest(finished=True) is None
@@ -252,6 +260,17 @@ def test_a_file_with_another_value_in_the_place_of_a_snapshot_is_passed_over(tmp
     plain, tensors = unpack((tmp_path / E(2)).read_bytes(), "checkpoint")
     (tmp_path / E(2)).write_bytes(pack({**plain, "snapshot": [1]}, tensors, "checkpoint"))
     with pytest.warns(UserWarning, match="no snapshot"):
+        assert_newest(tmp_path, make_snapshot(1))
+
+
+def test_a_file_that_is_a_hole_of_a_terabyte_is_not_read(tmp_path):
+    fill(tmp_path, *epochs(1, 2))
+    os.truncate(tmp_path / E(2), 2**40)
+    with pytest.warns(UserWarning, match="epoch-000002"):
+        assert_newest(tmp_path, make_snapshot(1))
+    os.truncate(tmp_path / MANIFEST, 2**40)
+    (tmp_path / E(2)).unlink()
+    with pytest.warns(UserWarning, match="manifest"):
         assert_newest(tmp_path, make_snapshot(1))
 
 
