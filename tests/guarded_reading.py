@@ -38,8 +38,8 @@ DESCRIPTOR = 100
 
 RUN = "the run of the corpus"
 FORBIDDEN = (
-    ("exec", "compile", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "shutil.")
-    + ("tempfile.", "marshal.", "code.", "webbrowser.", "urllib.", "http.", "mmap.", "fcntl.")
+    *("exec", "compile", "os.", "subprocess.", "socket.", "pickle.", "ctypes.", "shutil."),
+    *("tempfile.", "marshal.", "code.", "webbrowser.", "urllib.", "http.", "mmap.", "fcntl."),
 )
 HARMLESS = ("os.listdir", "os.scandir", "fcntl.flock", "ctypes.dlsym")
 OURS = ("skorchlike", "torch.nn", "torch.optim", "encodings.")
@@ -130,7 +130,7 @@ class Watch:
 
     def is_bad(self, event, args):
         if event == "open":
-            path, mode, flags = args
+            path, _, flags = args
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             return bool(writes) and not self._may_write(path)
         if event == "import":

@@ -33,7 +33,7 @@ from skorchlike.model.checkpoints import CheckpointFolder
 from skorchlike.model.files import pack, unpack
 from skorchlike.model.persistence import save, save_weights
 
-CANARY = "import sys; sys.canary = True\n\n\nclass Thing:\n    pass\n\n\ndef strike(*args):\n    pass\n"
+CANARY = "import sys; sys.canary = True\nclass Thing: pass\ndef strike(*args): pass\n"
 CHECKPOINT = "epoch-000002.safetensors"
 KIND_OF = {"load": "estimator", "weights": "weights", "checkpoint": "checkpoint"}
 HUGE = 2**62
@@ -68,10 +68,10 @@ class Samples:
         self.bytes = {name: self.paths[name].read_bytes() for name in KIND_OF}
         plain, tensors = unpack(self.paths["load"], "estimator")
         tensors["key"] = torch.zeros(624, dtype=torch.uint32)
-        self.base = {
-            "load": pack(plain, tensors, "estimator"),
-            "checkpoint": self.bytes["checkpoint"],
-        }
+        self.base = {"load": pack(plain, tensors, "estimator")}
+        plain, tensors = unpack(self.paths["checkpoint"], "checkpoint")
+        tensors["key"] = torch.zeros(624, dtype=torch.uint32)
+        self.base["checkpoint"] = pack(plain, tensors, "checkpoint")
 
 
 # ------------------------------------------------------- files of a hostile author
@@ -215,13 +215,17 @@ def tensors(samples):
     for key, values in changes:
         for value in values:
             for reader, name in (("load", "module.0.weight"), ("weights", "0.weight")):
-                changed = with_header(
-                    samples.bytes[reader], lambda h: h[name].update({key: value})
-                ) if reader == "load" else _plain_weights(samples, name, {key: value})
+                changed = (
+                    with_header(samples.bytes[reader], lambda h: h[name].update({key: value}))
+                    if reader == "load"
+                    else _plain_weights(samples, name, {key: value})
+                )
                 yield reader, f"{reader}: {key} {str(value)[:40]}", changed
     for key in ("dtype", "shape", "data_offsets"):
-        yield "load", f"no {key}", with_header(
-            samples.bytes["load"], lambda h: h["module.0.weight"].pop(key)
+        yield (
+            "load",
+            f"no {key}",
+            with_header(samples.bytes["load"], lambda h: h["module.0.weight"].pop(key)),
         )
     changes = {
         "another name": lambda h: h.update(x=h.pop("module.0.weight")),
@@ -248,20 +252,26 @@ def metadata(samples):
         data = samples.bytes[reader]
         for version in versions:
             change = {"version": version}
-            yield reader, f"{reader}: version {version!r:.20}", with_header(
-                data, lambda h: h["__metadata__"].update(change)
+            yield (
+                reader,
+                f"{reader}: version {version!r:.20}",
+                with_header(data, lambda h: h["__metadata__"].update(change)),
             )
     changes = [{"kind": kind} for kind in ("weights", "checkpoint", "", "x" * 10**5, "Estimator")]
     changes += [{"format": name} for name in ("pt", "", "skorchlike ", "\ud800")]
     changes += [{"content": text} for text in _CONTENTS]
     for change in changes:
         name = f"{next(iter(change.items()))!r:.60}"
-        yield "load", name, with_header(
-            samples.bytes["load"], lambda h: h["__metadata__"].update(change)
+        yield (
+            "load",
+            name,
+            with_header(samples.bytes["load"], lambda h: h["__metadata__"].update(change)),
         )
     for key in ("format", "kind", "version", "content"):
-        yield "load", f"without {key}", with_header(
-            samples.bytes["load"], lambda h: h["__metadata__"].pop(key)
+        yield (
+            "load",
+            f"without {key}",
+            with_header(samples.bytes["load"], lambda h: h["__metadata__"].pop(key)),
         )
     header, body = parts(samples.bytes["load"])
     for checksum in ("", "0" * 64, "0" * 63, "\ud800" * 64, "é" * 64):
@@ -315,12 +325,20 @@ def other_formats(samples):
 def nodes_of(kind):
     def files(samples):
         for i, (name, node) in enumerate(NODES[kind].items()):
-            yield "load", name, with_content(
-                samples, "load", lambda plain: plain["estimator"]["state"].update(verbose=node)
+            yield (
+                "load",
+                name,
+                with_content(
+                    samples, "load", lambda plain: plain["estimator"]["state"].update(verbose=node)
+                ),
             )
             if i % 2 == 0:
-                yield "checkpoint", name, with_content(
-                    samples, "checkpoint", lambda plain: plain["snapshot"].update(data=node)
+                yield (
+                    "checkpoint",
+                    name,
+                    with_content(
+                        samples, "checkpoint", lambda plain: plain["snapshot"].update(data=node)
+                    ),
                 )
 
     return files

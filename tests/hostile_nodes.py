@@ -62,30 +62,31 @@ PATH = {"$": "as text", "kind": "Path", "text": "written-by-a-file"}
 CALLS = items("defaultdict", factory=partial("skorchlike.model.checkpoint_lock:FolderLock", PATH))
 DUCK = thing("skorchlike.callbacks.early_stopping:EarlyStopping", keys=named("torch:relu"))
 TENSOR = {"$": "tensor", "name": "module.0.weight"}
+BUNCH = "sklearn.utils._bunch:Bunch"
 EMPTY = thing("skorchlike.model.trained:TrainedModel")
 ENTRY = "skorchlike.model.checkpoint_manifest:Entry"
 LOCK = "skorchlike.model.checkpoint_lock:FolderLock"
 
-PATHS = (
-    ["os:system", "posix:system", "builtins:eval", "builtins:exec", "builtins:__import__"]
-    + ["builtins:open", "builtins:getattr", "subprocess:Popen", "torch.hub:load", "torch:load"]
-    + ["torch.serialization:load", "pickle:loads", "_pickle:loads", "importlib:import_module"]
-    + ["torch.nn.functional:torch.hub.load", "torch.nn.functional.torch.hub:load"]
-    + ["torch.nn.modules.module:torch", "torch.nn.modules.module:torch.load"]
-    + ["torch.nn.modules.module:functools.partial", "torch.nn.functional:importlib.import_module"]
-    + ["torch.nn.functional:boolean_dispatch.__globals__", "torch.nn:Module.__subclasses__"]
-    + ["torch.nn.modules.module:Module.__init__.__globals__", "torch.nn:modules.module.torch"]
-    + ["skorchlike.exceptions:importlib.import_module", "skorchlike.model.files:os.system"]
-    + ["skorchlike.model.files:os", "skorchlike.model.storage:remove", "skorchlike:save"]
-    + ["skorchlike.model.persistence:Path", "skorchlike.__main__:x", "torch.utils.cpp_extension:load"]
-    + ["torch.multiprocessing:spawn", "torch.distributed:init_process_group", "canary:strike"]
-    + ["torch.nn.canary:strike", "skorchlike.canary:strike", "canary:Thing", ":", "", "os", ":eval"]
-    + [".canary:strike", "torch.nn.:Linear", "torch.nn..modules:Linear", "torch/nn:Linear"]
-    + ["torch.nn.modules.linear:Linear:x", "torch.nn.modules.linear:__class__", "torch.nn:Nothing"]
-    + ["numpy.ctypeslib:load_library", "ctypes:CDLL", "webbrowser:open", "functools:reduce"]
-    + ["operator:attrgetter", "operator:methodcaller", "numpy:load", "joblib:load", "timeit:main"]
-    + ["sklearn.utils:Bunch.__init__", "sklearn.externals:joblib", "pandas:eval", "antigravity:x"]
-)
+PATHS = """
+    os:system posix:system builtins:eval builtins:exec builtins:__import__ builtins:open
+    builtins:getattr subprocess:Popen torch.hub:load torch:load torch.serialization:load
+    pickle:loads _pickle:loads importlib:import_module torch.nn.functional:torch.hub.load
+    torch.nn.functional.torch.hub:load torch.nn.modules.module:torch
+    torch.nn.modules.module:torch.load torch.nn.modules.module:functools.partial
+    torch.nn.functional:importlib.import_module torch.nn.functional:boolean_dispatch.__globals__
+    torch.nn:Module.__subclasses__ torch.nn.modules.module:Module.__init__.__globals__
+    torch.nn:modules.module.torch skorchlike.exceptions:importlib.import_module
+    skorchlike.model.files:os.system skorchlike.model.files:os skorchlike.model.storage:remove
+    skorchlike:save skorchlike.model.persistence:Path skorchlike.__main__:x
+    torch.utils.cpp_extension:load torch.multiprocessing:spawn
+    torch.distributed:init_process_group canary:strike torch.nn.canary:strike
+    skorchlike.canary:strike canary:Thing : os :eval .canary:strike torch.nn.:Linear
+    torch.nn..modules:Linear torch/nn:Linear torch.nn.modules.linear:Linear:x
+    torch.nn.modules.linear:__class__ torch.nn:Nothing numpy.ctypeslib:load_library ctypes:CDLL
+    webbrowser:open functools:reduce operator:attrgetter operator:methodcaller numpy:load
+    joblib:load timeit:main sklearn.utils:Bunch.__init__ sklearn.externals:joblib pandas:eval
+    antigravity:x
+""".split()  # noqa: SIM905
 
 NODES = {
     "import path": {
@@ -104,6 +105,7 @@ NODES = {
         "name is a list": named(["os", "system"]),
         "name is a number": named(5),
         "name is missing": {"$": "name"},
+        "name is empty": named(""),
     },
     "class that does not fit": {
         "a function as a class": thing("torch.nn.functional:relu"),
@@ -212,7 +214,9 @@ NODES = {
             bias=True,
             proj_size=0,
         ),
-        "a module of other processes": module("torch.nn.parallel.distributed:DistributedDataParallel"),
+        "a module of other processes": module(
+            "torch.nn.parallel.distributed:DistributedDataParallel"
+        ),
     },
     "endless": {
         **{f"{tag} of a range": {"$": tag, "items": ENDLESS} for tag in ("set", "tuple", "list")},
@@ -222,7 +226,11 @@ NODES = {
         "range of a range": {"$": "range", "items": ENDLESS},
         "complex of a range": {"$": "complex", "items": ENDLESS},
         "partial of a range": items("partial", named("torch:relu"), ENDLESS, {}),
-        "bunch of a range": {"$": "object", "class": "sklearn.utils._bunch:Bunch", "items": ENDLESS},
+        "bunch of a range": {
+            "$": "object",
+            "class": BUNCH,
+            "items": ENDLESS,
+        },
         "random of a range": {"$": "Random", "state": items("tuple", 2, ENDLESS, None)},
         "seed of a range": {
             "$": "RandomState",
@@ -303,9 +311,9 @@ NODES = {
         **{
             f"nothing beside {tag}": {"$": tag}
             for tag in (
-                ["bytes", "set", "tensor", "array", "object", "module", "generator", "shared"]
-                + ["again", "partial", "method", "enum", "scalar", "as text", "frame", "dict"]
-                + ["defaultdict", "deque", "range", "int", "float", "Random", "Size", "device"]
+                *("bytes", "set", "tensor", "array", "object", "module", "generator", "shared"),
+                *("again", "partial", "method", "enum", "scalar", "as text", "frame", "dict"),
+                *("defaultdict", "deque", "range", "int", "float", "Random", "Size", "device"),
             )
         },
         "again of nothing": {"$": "again", "id": 999},
@@ -498,7 +506,8 @@ in_estimator = {
     "estimator is a class": _put(named("skorchlike.classifier:NeuralNetClassifier"), "estimator"),
     "estimator is a module": _put(module(get_params=5), "estimator"),
     "estimator is a dict with get_params": _put(
-        items("object", *pairs(get_params=1), **{"class": "sklearn.utils._bunch:Bunch"}), "estimator"
+        items("object", *pairs(get_params=1), **{"class": BUNCH}),
+        "estimator",
     ),
     "estimator without a state": _without("estimator", "state"),
     "state is a string": _put("lr", "estimator", "state"),
@@ -554,30 +563,39 @@ in_snapshot = {
     **{
         f"without {key}": _without("snapshot", key)
         for key in (
-            ["module", "buffers", "criterion", "optimizer", "gradients", "callbacks", "history"]
-            + ["position", "data", "rng", "seed", "start", "max_epochs", "run_id", "identity"]
+            *("module", "buffers", "criterion", "optimizer", "gradients", "callbacks", "history"),
+            *("position", "data", "rng", "seed", "start", "max_epochs", "run_id", "identity"),
         )
     },
     **{
         f"{key} is a string": _put("x", "snapshot", key)
         for key in (
-            ["module", "buffers", "criterion", "optimizer", "gradients", "callbacks", "history"]
-            + ["position", "rng", "seed", "start", "max_epochs", "identity"]
+            *("module", "buffers", "criterion", "optimizer", "gradients", "callbacks", "history"),
+            *("position", "rng", "seed", "start", "max_epochs", "identity"),
         )
     },
     "module has other tensors": _put({"0.weight": TENSOR}, "snapshot", "module"),
     "module has strings": _put({"0.weight": "x", "0.bias": "x"}, "snapshot", "module"),
     "optimizer has no groups": _put({"state": {}, "param_groups": []}, "snapshot", "optimizer"),
     "optimizer has groups of numbers": _put([1], "snapshot", "optimizer", "param_groups"),
-    "gradients of other shapes": _put(
-        {"0.bias": TENSOR, "0.weight": 5}, "snapshot", "gradients"
-    ),
+    "gradients of other shapes": _put({"0.bias": TENSOR, "0.weight": 5}, "snapshot", "gradients"),
     "buffers that do not exist": _put({"no.such": TENSOR}, "snapshot", "buffers"),
     "a callback is a number": _put({"a": 5}, "snapshot", "callbacks"),
     "history is too short": _put([], "snapshot", "history"),
     "history of numbers": _put([1, 2], "snapshot", "history"),
     "random numbers are too few": _put(TENSOR, "snapshot", "rng", "torch"),
     "random numbers are a list": _put([1], "snapshot", "rng", "shuffle"),
+    "NumPy's global generator beyond its end": _put(
+        {
+            "numpy": items(
+                "tuple",
+                "MT19937",
+                {"$": "array", "shape": [624], "dtype": "<u4", "name": "key"},
+                2**30,
+            )
+        },
+        *("snapshot", "rng", "globals"),
+    ),
     "global generators are a number": _put(5, "snapshot", "rng", "globals"),
     "seed is negative": _put(-5, "snapshot", "seed"),
     "seed is another": _put(77, "snapshot", "seed"),

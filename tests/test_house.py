@@ -105,6 +105,7 @@ FREE = {
     "resuming",
     "underway",
     "fingerprints",
+    "digests",
     "callbacks",
 }
 

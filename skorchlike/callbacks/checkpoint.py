@@ -148,6 +148,7 @@ class Checkpoint(Callback):
     def on_begin(self, ctx: Context) -> None:
         """Take the folder, before anything is trained."""
         self._check(ctx.columns)
+        _ = ctx.fingerprint  # read now: what the fit is made of may change while it trains
         self.files, self.last, self.best_file, self.best_score = (), None, None, None
         self.store = CheckpointFolder(self.resolve(ctx))
         self.store.claim(ctx.run_id)

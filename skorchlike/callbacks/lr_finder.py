@@ -132,10 +132,8 @@ class LRFinder(Callback):
         self.ratios = [float(lr / first[0]) if first[0] else 1.0 for lr in first]
         spread = np.geomspace if self.mode == "exp" else np.linspace
         self.lrs = spread(self.start_lr, self.end_lr, self.n_steps).tolist()
-        self.records = {name: [] for name in ("lr", "loss", "smoothed")}
-        self.taken, self.average, self.best = 0, 0.0, math.inf
-        self.losses: list[float] = []  # since the last step; several where steps accumulate
-        self.goes_on: bool | None = None
+        self._begin_sweep()
+        self.loaded: dict[str, Any] | None = None
         if ctx.n_updates is not None and ctx.n_updates < self.n_steps:
             warnings.warn(
                 f"LRFinder has n_steps={self.n_steps} and this fit takes {ctx.n_updates}: the "
@@ -145,6 +143,7 @@ class LRFinder(Callback):
 
     def on_after_loss(self, ctx: Context) -> None:
         """Keep the batch's loss; end the sweep before one that is not finite is recorded."""
+        self._settle()
         if not isinstance(ctx.loss, torch.Tensor) or ctx.loss.ndim:
             return  # of which the loop has more to say
         # waits for the device, as the decision to go on must
@@ -164,12 +163,12 @@ class LRFinder(Callback):
 
     def on_end(self, ctx: Context) -> None:
         """Put everything back."""
-        self._put_back(ctx)
+        put_back(ctx, self.before)
         self.optimizer = None
 
     def on_exit(self, ctx: Context) -> None:
         """Put everything back again: after an error, and after what others did in on_end."""
-        self._put_back(ctx)
+        put_back(ctx, self.before)
         self.before = self.optimizer = None
 
     def state_dict(self) -> LRFinderResult | None:
@@ -180,20 +179,33 @@ class LRFinder(Callback):
         if self.optimizer is not None:
             names = ("before", "ratios", "taken", "average", "best", "losses")
             state["sweep"] = {name: getattr(self, name) for name in names}
-            state["sweep"]["lr"] = _lrs(self.optimizer)
+            state["sweep"]["lr"] = (self.loaded or {}).get("lr") or _lrs(self.optimizer)
         return state
 
     def load_state_dict(self, state: LRFinderResult) -> None:
         """Go on with a sweep, or keep the records until the first step of a further one."""
         self.records = {name: column.tolist() for name, column in state["records"].items()}
         sweep = dict(state.get("sweep", {}))
-        lrs = sweep.pop("lr", None)
-        if self.goes_on is None:
-            # of a fit that was interrupted and has put everything back, the sweep is over
-            self.goes_on = lrs == _lrs(self.optimizer)
-        if self.goes_on:
-            for name, value in sweep.items():
-                setattr(self, name, value)
+        if sweep and self.loaded is None:
+            # an interrupted fit that kept its model has put everything back: that sweep is over
+            goes_on = sweep["lr"] == _lrs(self.optimizer)
+            at_begin = None if goes_on else (self.before, self.ratios)
+            self.loaded = {"lr": sweep["lr"], "at_begin": at_begin}
+        sweep.pop("lr", None)
+        for name, value in sweep.items():
+            setattr(self, name, value)
+
+    def _begin_sweep(self) -> None:
+        self.records = {name: [] for name in ("lr", "loss", "smoothed")}
+        self.taken, self.average, self.best = 0, 0.0, math.inf
+        self.losses: list[float] = []  # since the last step; several where steps accumulate
+
+    def _settle(self) -> None:
+        """Begin anew where a sweep was loaded that does not go on."""
+        if self.loaded is not None and self.loaded["at_begin"] is not None:
+            self.before, self.ratios = self.loaded["at_begin"]
+            self._begin_sweep()
+        self.loaded = None
 
     def _record(self, ctx: Context) -> None:
         """Record the next lr with the loss so far; end the fit where it says so."""
@@ -210,20 +222,16 @@ class LRFinder(Callback):
         self.taken += 1
         self.best = min(self.best, smoothed)
         # the step that follows the last loss would be undone at once
-        if self.taken == self.n_steps or self._has_diverged(smoothed):
+        if self.taken == self.n_steps or _has_diverged(smoothed, self.best, self.stop_factor):
             ctx.stop_reason = "lr_finder"
             raise CancelFitException
 
-    def _has_diverged(self, smoothed: float) -> bool:
-        if not math.isfinite(smoothed):
-            return True
-        # for a positive minimum this is stop_factor * best; losses may be negative too
-        limit = None if self.stop_factor is None else self.stop_factor - 1
-        return limit is not None and smoothed > self.best + limit * abs(self.best)
 
-    def _put_back(self, ctx: Context) -> None:
-        if self.before is not None:
-            put_back(ctx, self.before)
+def _has_diverged(smoothed: float, best: float, stop_factor: float | None) -> bool:
+    if not math.isfinite(smoothed):
+        return True
+    # for a positive minimum this is stop_factor * best; losses may be negative too
+    return stop_factor is not None and smoothed > best + (stop_factor - 1) * abs(best)
 
 
 def _lrs(optimizer: Any) -> list[float]:

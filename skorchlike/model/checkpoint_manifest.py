@@ -18,6 +18,7 @@ from skorchlike.model.files import write_atomically
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "skorchlike checkpoints", 1
 FINISHED = "finished.safetensors"
+LARGEST = 10**18  # numbers for which names of files have room
 LONGEST = 2**26
 """So many bytes of a manifest are read: enough for a hundred thousand checkpoints."""
 
@@ -94,7 +95,7 @@ class Head:
         ok = (
             isinstance(said, dict)
             and isinstance(said.get("run_id"), str)
-            and all(type(said.get(name)) is int and said[name] >= 0 for name in counts)
+            and all(type(said.get(name)) is int and 0 <= said[name] < LARGEST for name in counts)
             and all(isinstance(said.get(name), bool) for name in ("in_epoch", "finished"))
             and isinstance(said.get("score"), (int, float, type(None)))
         )
@@ -187,14 +188,20 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            text = json.loads(storage.read(path, LONGEST))
-        except (FileNotFoundError, NotADirectoryError):
+            if path.exists() and not path.is_file():
+                raise DamagedFileError("it is no plain file")  # a pipe would never end
+            text = json.loads(storage.read(path, LONGEST).decode())
+        except (FileNotFoundError, NotADirectoryError, DamagedFileError):
             raise
         except (OSError, ValueError, RecursionError) as error:
             raise DamagedFileError(f"it cannot be read ({error!r:.200})") from error
         if not isinstance(text, dict) or text.get("format") != FORMAT:
             raise DamagedFileError("it is no list of checkpoints")
-        if text.pop("sha256", None) != _checksum(text):
+        try:
+            good = text.pop("sha256", None) == _checksum(text)
+        except RecursionError:  # what can just be read may be too deep to be written
+            good = False
+        if not good:
             raise DamagedFileError("its checksum is wrong")
         if text.get("version") != VERSION:
             raise FormatError(

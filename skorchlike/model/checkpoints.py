@@ -306,7 +306,7 @@ class CheckpointFolder:
         # already, cut off before the manifest, leaves the new file, which is as good
         if (head.run_id, head.place) != (entry.head.run_id, entry.head.place):
             raise DamagedFileError("it is not the file that was saved under this name")
-        return _decode(content, trusted, self.path / head.file)
+        return _decode(head, content, trusted, self.path / head.file)
 
     def _open(self, name: str) -> tuple[Head, _Content, bytes]:
         """Read a file, whose own checksum must hold."""
@@ -387,8 +387,8 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: Any = ()) -> dict[str
     path = Path(path)
     with _named(path):
         data = read_whole(path)
-    _, content = _unpack(data, path)
-    return _decode(content, trusted, path)
+    head, content = _unpack(data, path)
+    return _decode(head, content, trusted, path)
 
 
 def _unpack(data: bytes, path: Path) -> tuple[Head, _Content]:
@@ -399,11 +399,15 @@ def _unpack(data: bytes, path: Path) -> tuple[Head, _Content]:
         return Head.read(plain.get("head")), (plain["snapshot"], tensors)
 
 
-def _decode(content: _Content, trusted: Any, path: Path) -> dict[str, Any]:
+def _decode(head: Head, content: _Content, trusted: Any, path: Path) -> dict[str, Any]:
     with _named(path):
         snapshot = decode(*content, Trusted(trusted))
-        if not isinstance(snapshot, dict):
-            raise DamagedFileError("it holds no snapshot")
+        try:
+            of_snapshot = Head.read(Head.of(snapshot, head.score).said())
+        except (ArithmeticError, LookupError, TypeError) as error:
+            raise DamagedFileError("it holds no snapshot") from error
+        if of_snapshot != head:
+            raise DamagedFileError("its snapshot is of another place than it says")
         return snapshot
 
 

@@ -209,7 +209,7 @@ def check_python_bits(state: Any) -> None:
 
 
 def _is_int(value: Any, largest: int) -> bool:
-    return isinstance(value, (int, np.integer)) and 0 <= value <= largest
+    return bool(isinstance(value, (int, np.integer)) and 0 <= value <= largest)
 
 
 def _is_number(value: Any) -> bool:

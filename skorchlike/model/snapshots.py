@@ -118,4 +118,4 @@ def _is_state_of_numpy(state: Any) -> bool:
         return False
     _, key, place = parts
     ok = isinstance(key, np.ndarray) and key.shape == (624,)
-    return ok and isinstance(place, (int, np.integer)) and 0 <= place <= 624
+    return bool(ok and isinstance(place, (int, np.integer)) and 0 <= place <= 624)

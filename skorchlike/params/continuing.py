@@ -14,7 +14,9 @@ from skorchlike.exceptions import ParameterError, warn_continued
 
 def class_name(thing: Any) -> str:
     """Return module and name of an object's class, by which states are matched."""
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+    # what multiprocessing calls the script in a process that it has spawned
+    module = type(thing).__module__.replace("__mp_main__", "__main__")
+    return f"{module}.{type(thing).__qualname__}"
 
 
 def is_lazy(module: nn.Module) -> bool:

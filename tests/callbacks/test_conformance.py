@@ -12,6 +12,7 @@ from skorchlike.callbacks import base
 NAMES = [name for name in list_callbacks() if not name.startswith("test")]
 PASSIVE = (
     "activation_stats",
+    "checkpoint",
     "csv_logger",
     "live_plot",
     "metrics",

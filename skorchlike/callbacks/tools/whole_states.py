@@ -30,8 +30,10 @@ def states_of(ctx: Context) -> dict[str, Any]:
     return copy.deepcopy(states)
 
 
-def put_back(ctx: Context, states: dict[str, Any]) -> None:
-    """Put back what `states_of` returned, and drop the gradients."""
+def put_back(ctx: Context, states: dict[str, Any] | None) -> None:
+    """Put back what `states_of` returned, if it was called, and drop the gradients."""
+    if states is None:
+        return
     states = copy.deepcopy(states)
     ctx.module.load_state_dict(states["module"])
     ctx.criterion.load_state_dict(states["criterion"])
