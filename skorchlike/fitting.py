@@ -217,6 +217,8 @@ def _train(
 ) -> tuple[TrainedModel, KeyboardInterrupt | None]:
     """Run the loop, from the start or from where an interrupted fit was."""
     ctx, resumed = fit.ctx, None
+    if any(callback.order == math.inf for callback in ctx.callbacks.values()):
+        _ = fit.identity.parameters  # read now: callbacks may change theirs in training
     before = {} if wanted.continued is None else wanted.continued.continuation_
     to_load = states_to_load(ctx.callbacks, before)
     if found is not None and found.snapshot is not None:

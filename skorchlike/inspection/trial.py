@@ -51,9 +51,7 @@ class Trial:
         mine = {} if alone else {NAME: self.callback}
         return clone(self.estimator).set_params(callbacks={**first, **mine, **last}, **params)
 
-    def fit(
-        self, *others: Callback, alone: bool = False, resume: Any = None, **params: Any
-    ) -> Any:
+    def fit(self, *others: Callback, alone: bool = False, resume: Any = None, **params: Any) -> Any:
         """Return such an estimator, fitted; warnings are the callback's own affair."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

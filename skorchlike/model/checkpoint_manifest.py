@@ -13,7 +13,7 @@ from typing import Any
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import storage
-from skorchlike.model.files import write_atomically
+from skorchlike.model.files import checksum_of, write_atomically
 
 MANIFEST = "manifest.json"
 FORMAT, VERSION = "skorchlike checkpoints", 1
@@ -122,7 +122,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Entry:
-    """One checkpoint of the list: its head, and size and sha256 of its file."""
+    """One checkpoint of the list: its head, and size and own checksum of its file."""
 
     head: Head
     sha256: str
@@ -130,9 +130,11 @@ class Entry:
     best: bool = False
 
     @classmethod
-    def of(cls, head: Head, data: bytes, best: bool = False) -> Entry:
-        """Make it from the file's content."""
-        return cls(head, hashlib.sha256(data).hexdigest(), len(data), best)
+    def of(cls, head: Head, data: bytes | list[Any], best: bool = False) -> Entry:
+        """Make it from the file's content, or the three pieces of it."""
+        if isinstance(data, list):
+            return cls(head, data[1].decode(), sum(map(len, data)), best)
+        return cls(head, checksum_of(data), len(data), best)
 
     def marked(self, best: bool) -> Entry:
         """Return the same, as the best one or not."""

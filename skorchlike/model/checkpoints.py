@@ -22,7 +22,7 @@ from skorchlike.model.checkpoint_manifest import (
     Manifest,
 )
 from skorchlike.model.codec import decode, encode
-from skorchlike.model.files import pack, read_whole, unpack, write_atomically
+from skorchlike.model.files import packed, read_whole, unpack, write_atomically
 from skorchlike.model.tensor_files import safetensors
 from skorchlike.model.trust import Trusted
 
@@ -198,7 +198,7 @@ class CheckpointFolder:
             raise CheckpointError(f"The folder {str(self.path)!r} was not claimed for this fit.")
         head = Head.of(snapshot, score)
         plain, tensors = encode(snapshot, "")
-        data = pack({"head": head.said(), "snapshot": plain}, tensors, "checkpoint")
+        data = packed({"head": head.said(), "snapshot": plain}, tensors, "checkpoint")
         new = Entry.of(head, data, best=best == head.file)
         others = [
             entry.marked(best=best == entry.head.file)

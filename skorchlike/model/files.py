@@ -36,12 +36,28 @@ LONG = 2**24
 LONGEST = 10**8
 """So many bytes may a header of safetensors have."""
 
+AT_ONCE = 2**24
+"""So many bytes are handed to the system in one call: one of gigabytes takes longer."""
+
 CONTENT = "skorchlike.content"
 _ZEROS = b"0" * 64
 
 
 def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
-    """Return the bytes of a file.
+    """Return the bytes of a file: `packed` in one piece.
+
+    Examples
+    --------
+    >>> import torch
+    >>> data = pack({"epoch": 3}, {"weight": torch.zeros(2)}, "checkpoint")
+    >>> unpack(data, "checkpoint")
+    ({'epoch': 3}, {'weight': tensor([0., 0.])})
+    """
+    return b"".join(packed(plain, tensors, kind))
+
+
+def packed(plain: Any, tensors: dict[str, Tensor], kind: str) -> list[Any]:
+    """Return a file in pieces, so that it is not copied once more.
 
     Parameters
     ----------
@@ -55,15 +71,8 @@ def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
 
     Returns
     -------
-    bytes
-        A safetensors file.
-
-    Examples
-    --------
-    >>> import torch
-    >>> data = pack({"epoch": 3}, {"weight": torch.zeros(2)}, "checkpoint")
-    >>> unpack(data, "checkpoint")
-    ({'epoch': 3}, {'weight': tensor([0., 0.])})
+    list of bytes and memoryview
+        A safetensors file: what is before the checksum, the checksum, what is behind it.
     """
     written, aliases = _written_once(tensors, kind)
     try:
@@ -85,7 +94,12 @@ def pack(plain: Any, tensors: dict[str, Tensor], kind: str) -> bytes:
     data = write_tensors(written, metadata)
     checksum = hashlib.sha256(data).hexdigest().encode()
     place = _place_of_checksum(data, metadata["sha256"])
-    return b"".join([memoryview(data)[:place], checksum, memoryview(data)[place + 64 :]])
+    return [memoryview(data)[:place], checksum, memoryview(data)[place + 64 :]]
+
+
+def checksum_of(data: bytes) -> str:
+    """Return the checksum that a file carries; whether it holds `unpack` tells."""
+    return read_metadata(data).get("sha256", "")
 
 
 def _written_once(
@@ -237,7 +251,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes | list[Any]) -> None:
     """Write a file so that it is there complete, or not at all.
 
     It is written beside its place under another name, synced to the disk and renamed; then
@@ -247,8 +261,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     ----------
     path : path
         The file; one that exists is replaced.
-    data : bytes
-        Its content.
+    data : bytes, or list of bytes and memoryview
+        Its content, in one piece or several.
 
     Raises
     ------
@@ -257,13 +271,15 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         unless only the sync of the folder failed: then the new file is there, and only a
         crash of the machine may bring back the old one.
     """
+    pieces = data if isinstance(data, list) else [data]
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = storage.create(beside)
         try:
             try:
-                _write_all(descriptor, data)
+                for piece in pieces:
+                    _write_all(descriptor, piece)
                 storage.sync(descriptor)
             finally:
                 storage.close(descriptor)
@@ -273,15 +289,15 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             raise
         storage.sync_folder(target.parent)
     except OSError as error:
-        size = f"{math.ceil(len(data) / 2**20)} MiB"
+        size = f"{math.ceil(sum(map(len, pieces)) / 2**20)} MiB"
         error.add_note(f"Raised while writing {target} ({size}).")
         raise
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
-        taken = storage.write(descriptor, left)
+        taken = storage.write(descriptor, left[:AT_ONCE])
         if taken <= 0:
             raise OSError(f"The disk took {taken} of {len(left)} bytes")
         left = left[taken:]

@@ -18,7 +18,7 @@ from skorchlike.model.devices import on_this_machine
 from skorchlike.model.files import (
     FORMAT,
     KINDS,
-    pack,
+    packed,
     read_whole,
     unpack,
     write_atomically,
@@ -94,7 +94,7 @@ def save(estimator: Any, path: PathLike) -> None:
         # parameters said as component__name are kept under this attribute
         told = str(error).removeprefix("_routed.").replace("._routed.", ".")
         raise FormatError(f"The {type(estimator).__name__} cannot be saved. {told}") from None
-    write_atomically(path, pack(plain, encoder.tensors, "estimator"))
+    write_atomically(path, packed(plain, encoder.tensors, "estimator"))
 
 
 def load(path: PathLike, *, trusted: Any = ()) -> Any:
@@ -212,7 +212,7 @@ def save_weights(estimator: Any, path: PathLike) -> None:
         else:
             extra[name], more = encode(value, name)
             tensors.update(more)
-    write_atomically(path, pack({"extra": extra}, tensors, "weights"))
+    write_atomically(path, packed({"extra": extra}, tensors, "weights"))
 
 
 def load_weights(estimator: Any, path: PathLike) -> Any:

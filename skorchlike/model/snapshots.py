@@ -85,7 +85,6 @@ def check_snapshot(snapshot: Any) -> None:
         "start": 0 <= snapshot["start"] <= epoch <= LARGEST,
         "epoch": len(snapshot["history"]) == epoch or not position["in_epoch"],
         "step": 0 <= step <= global_step <= LARGEST,
-        "data": snapshot["data"] is not None or not position["in_epoch"],
         "elapsed": math.isfinite(position["elapsed"]),
         "rng": _is_state_of_numpy(rng["globals"].get("numpy")),
     }

@@ -34,10 +34,10 @@ def first_batches(data: Data, limit: int | None) -> Iterator[Batch]:
 
 def batches_after(data: Data, limit: int | None, began_with: Any, n_done: int) -> Iterator[Batch]:
     """Return what is left of `first_batches` of a pass after so many batches."""
+    if limit is not None and n_done >= limit:
+        return iter(())
     rest = data.after(began_with, n_done)
-    if limit is None:
-        return rest
-    return _first(rest, limit, n_done) if n_done < limit else iter(())
+    return rest if limit is None else _first(rest, limit, n_done)
 
 
 def _first(batches: Iterator[Batch], limit: int, n_done: int) -> Iterator[Batch]:

@@ -17,7 +17,7 @@ from faulty_storage import RUN, E, Fault, FaultyStorage, flat, make_snapshot
 
 from skorchlike.exceptions import CheckpointError, DamagedFileError, FormatError, UntrustedError
 from skorchlike.model.checkpoints import CheckpointFolder, read_checkpoint
-from skorchlike.model.files import pack, unpack
+from skorchlike.model.files import checksum_of, pack, unpack
 
 FINISHED, MANIFEST = "finished.safetensors", "manifest.json"
 
@@ -121,7 +121,7 @@ def test_the_manifest_lists_what_the_files_are(tmp_path):
     data = (tmp_path / E(1)).read_bytes()
     assert first == {
         "file": E(1),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": checksum_of(data),
         "size": len(data),
         "best": True,
         "epoch": 1,

@@ -66,7 +66,7 @@ def plainly(path, data):
     """Write a file in its place: not at once."""
     storage.remove(path) if Path(path).exists() else None
     descriptor = storage.create(path)
-    storage.write(descriptor, memoryview(data))
+    storage.write(descriptor, memoryview(b"".join(data) if isinstance(data, list) else data))
     storage.sync(descriptor)
     storage.close(descriptor)
     storage.sync_folder(Path(path).parent)
