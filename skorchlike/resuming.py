@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from skorchlike.callbacks.checkpoint import Checkpoint
-from skorchlike.exceptions import CheckpointError, ParameterError
+from skorchlike.exceptions import CheckpointError, DamagedFileError, ParameterError
 from skorchlike.model.checkpoints import CheckpointFolder, read_checkpoint
+from skorchlike.model.snapshots import check_snapshot
 from skorchlike.params.continuing import class_name
 from skorchlike.training.position import Position
 from skorchlike.training.randomness import GlobalGenerators, restore_rng
@@ -87,21 +89,31 @@ def find_snapshot(
             "path of a folder of checkpoints."
         )
     if isinstance(resume, Mapping):
-        return Found(dict(resume), folder)
+        return Found(_checked(dict(resume), "The snapshot given as `resume`"), folder)
     where = folder if resume is True else resume
+    name = f"The checkpoint in {str(where)!r}"
     if where.is_file():
-        return Found(read_checkpoint(where, trusted), folder)
+        return Found(_checked(read_checkpoint(where, trusted), name), folder)
+    if resume is not True and not where.is_dir():
+        raise CheckpointError(
+            f"The `resume` argument of fit names {str(where)!r}, and there is no such folder or "
+            "file."
+        )
     checkpoints = CheckpointFolder(where)
     snapshot = checkpoints.newest(trusted=trusted)
     if snapshot is None:
-        if resume is not True and not where.exists():
-            raise CheckpointError(
-                f"The `resume` argument of fit names {str(where)!r}, and there is no such folder."
-            )
         return Found(None, folder)
-    if snapshot["position"]["finished"] and max_epochs > snapshot["max_epochs"]:
-        snapshot = _unfinished(checkpoints, snapshot, trusted)
+    if _checked(snapshot, name)["position"]["finished"] and max_epochs > snapshot["max_epochs"]:
+        snapshot = _checked(_unfinished(checkpoints, snapshot, trusted), name)
     return Found(snapshot, folder)
+
+
+def _checked(snapshot: Any, name: str) -> dict[str, Any]:
+    try:
+        check_snapshot(snapshot)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{name} is damaged: {error}") from None
+    return snapshot
 
 
 def _unfinished(checkpoints: CheckpointFolder, finished: dict[str, Any], trusted: Any) -> Any:
@@ -177,6 +189,10 @@ class PutBack:
 
     def before_begin(self) -> None:
         """Put in place what callbacks see in ``on_begin``."""
+        with _fitting():
+            self._before_begin()
+
+    def _before_begin(self) -> None:
         # what callbacks change of the structure, as groups of the optimizer, comes in on_begin
         self.parts.module.load_state_dict(self.snapshot["module"], strict=False)
         self.parts.criterion.load_state_dict(self.snapshot["criterion"])
@@ -187,6 +203,10 @@ class PutBack:
 
     def everything(self) -> None:
         """Put everything back as it was: weights, gradients, random numbers."""
+        with _fitting():
+            self._everything()
+
+    def _everything(self) -> None:
         snapshot, parts = self.snapshot, self.parts
         parts.module.load_state_dict(snapshot["module"])
         _load_buffers(parts.module, snapshot["buffers"])
@@ -210,6 +230,17 @@ class PutBack:
             group.clear()
             group.update(loaded)
         optimizer.param_groups[:] = groups
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Say that a snapshot does not fit into the parts of the fit, whatever came of it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise CheckpointError(
+            f"The checkpoint does not fit the module, the criterion or the optimizer: {e}"
+        ) from e
 
 
 def named_parameters(parts: Any) -> dict[str, Any]:

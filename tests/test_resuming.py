@@ -16,6 +16,7 @@ from skorchlike import (
     Callback,
     Checkpoint,
     CheckpointError,
+    DamagedFileError,
     EarlyStopping,
     NeuralNetClassifier,
     NeuralNetRegressor,
@@ -220,6 +221,17 @@ def test_resume_without_a_folder_says_what_to_add():
 def test_resume_from_a_path_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         NeuralNetClassifier().fit(X, Y, resume=tmp_path / "none")
+
+
+@pytest.mark.parametrize("snapshot", [{}, {"module": {}}, {"position": None}])
+def test_a_dict_that_is_no_snapshot_is_refused(snapshot):
+    with pytest.raises(DamagedFileError, match="snapshot given as `resume` is damaged"):
+        NeuralNetClassifier().fit(X, Y, resume=snapshot)
+
+
+def test_something_that_is_neither_file_nor_folder_is_refused():
+    with pytest.raises(CheckpointError, match="no such folder or file"):
+        NeuralNetClassifier().fit(X, Y, resume="/dev/null")
 
 
 def test_resume_and_warm_start_exclude_one_another(tmp_path):

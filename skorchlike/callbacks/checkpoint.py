@@ -72,7 +72,7 @@ class Checkpoint(Callback):
     to `keep` and goes with the next save. A second Ctrl-C ends the fit at once.
 
     Each file is complete or absent, whatever ends the process or the machine: it is written
-    beside, synced and renamed, and so is then ``manifest.json``, which lists size and SHA-256
+    beside, synced and renamed, and so is then ``manifest.json``, which lists size and checksum
     of each. Files that turn out damaged are warned about when a fit is resumed, and passed over.
 
     The state, ``model_.callbacks_.checkpoint``, holds ``folder``, ``files`` (those kept),

@@ -97,7 +97,7 @@ class Head:
             and isinstance(said.get("run_id"), str)
             and all(type(said.get(name)) is int and 0 <= said[name] < LARGEST for name in counts)
             and all(isinstance(said.get(name), bool) for name in ("in_epoch", "finished"))
-            and isinstance(said.get("score"), (int, float, type(None)))
+            and isinstance(said.get("score", ""), (int, float, type(None)))
         )
         if not ok:
             raise DamagedFileError("it does not say which fit it belongs to and where that was")

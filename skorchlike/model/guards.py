@@ -265,8 +265,8 @@ def check_model(model: Any) -> None:
     checks: dict[str, Callable[[], bool]] = {
         "history_": lambda: all(type(record) is dict for record in model.history_),
         "n_epochs_": lambda: 0 <= model.n_epochs_ < 2**53,
-        "place_": lambda: _is_place(model.place_),
-        "inputs_": lambda: of_library(type(model.inputs_)),
+        "place_": lambda: _is_place(getattr(model, "place_", None)),
+        "inputs_": lambda: of_library(type(getattr(model, "inputs_", None))),
     }
     for name, check in checks.items():
         if not check():

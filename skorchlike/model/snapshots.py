@@ -48,7 +48,7 @@ POSITION: dict[str, Any] = {
 }
 """Where the fit was."""
 
-IDENTITY: dict[str, Any] = {"parameters": Mapping, "data": Mapping, "split": str}
+IDENTITY: dict[str, Any] = {"parameters": Mapping, "order": list, "data": Mapping, "split": str}
 LARGEST = 2**53
 
 

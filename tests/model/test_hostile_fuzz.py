@@ -426,6 +426,8 @@ def check_changed_json(reader, draw, samples, folder):
     def change(plain):
         for _ in range(draw(st.integers(1, 3))):
             paths = list(places(plain))[1:]
+            if not paths:
+                return
             *path, last = draw(st.sampled_from(paths))
             node = plain
             for key in path:
