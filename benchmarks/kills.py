@@ -290,8 +290,8 @@ def names_in(folder: Path) -> list[str]:
 
 def table(found: dict[str, Counts]) -> str:
     """Return the figures, a configuration a line."""
-    of = ("kills", *MOMENTS, "starts", "fresh", "ends", *PROBLEMS)
-    heads = {"starts": "processes", "fresh": "of them fresh", "ends": "fits done", "kills": "kills"}
+    of = ("kills", *PROBLEMS, *MOMENTS, "ends")
+    heads = {"ends": "fits done", "kills": "kills"}
     heads |= MOMENTS | PROBLEMS
     lines = [["fit", "checkpoints", *(heads[name] for name in of)]]
     lines += [["---"] * 2 + ["--:"] * len(of)]
@@ -358,7 +358,9 @@ def main(said: Iterable[str] | None = None) -> int:
     ran = f"`python benchmarks/kills.py --kills {args.kills} --seed {args.seed}`, {took:.0f} s"
     on = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     when = datetime.date.today().isoformat()
-    figures += f"\n\n{ran}, on {when}: {on}, torch {version('torch')}."
+    starts, fresh = (sum(c.of[name] for c in found.values()) for name in ("starts", "fresh"))
+    figures += f"\n\n{starts} processes, {fresh} of them new interpreters. "
+    figures += f"{ran}, on {when}: {on}, torch {version('torch')}."
     print(f"\n{figures}")
     if args.docs is not None:
         args.docs.write_text(put_on_page(args.docs.read_text(), figures))

@@ -144,7 +144,7 @@ def test_more_epochs_go_on_where_the_finished_fit_was_before_its_end(tmp_path):
 
 def test_fewer_epochs_than_the_checkpoint_has_are_refused(tmp_path):
     make(tmp_path).fit(X, Y)
-    with pytest.raises(ParameterError, match="max_epochs.* is 3.*epoch 4.*total"):
+    with pytest.raises(ParameterError, match=r"max_epochs.* is 3.*epoch 4.*total"):
         make(tmp_path, max_epochs=3).fit(X, Y, resume=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from skorchlike.callbacks.checkpoint import Checkpoint
 from skorchlike.callbacks.lr_finder import LRFinder
 from skorchlike.callbacks.tools.lr_records import LRFinderResult
 from skorchlike.estimator import BaseNeuralNet
@@ -100,7 +101,7 @@ def lr_find(
     if not keep_callbacks:
         net.set_params(callbacks=None)
     for name, callback in (net._parts("callbacks", net._said) or {}).items():
-        if isinstance(callback, LRFinder):
+        if isinstance(callback, (Checkpoint, LRFinder)):  # the folder is for the fit to come
             net.set_params(**{f"callbacks__{name}": None})
     net.fit(X, y, sample_weight=sample_weight, callbacks={"lr_finder": finder})
     return net.model_.callbacks_["lr_finder"]

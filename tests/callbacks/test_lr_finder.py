@@ -24,6 +24,7 @@ from torch.nn import functional
 from skorchlike import (
     Callback,
     CancelFitException,
+    Checkpoint,
     EarlyStopping,
     LRFinder,
     LRScheduler,
@@ -612,3 +613,10 @@ def test_a_finder_among_the_callbacks_kept_gives_way():
     net = NeuralNetClassifier(callbacks=["lr_finder"], random_state=0)
     kept = lr_find(net, X, y, n_steps=10, keep_callbacks=True)
     assert kept.records.equals(lr_find(net, X, y, n_steps=10).records)
+
+
+def test_a_sweep_leaves_the_folder_of_checkpoints_to_the_fit_to_come(tmp_path):
+    net = NeuralNetClassifier(max_epochs=2, callbacks=[Checkpoint(tmp_path / "run")])
+    lr_find(net, X, Y, n_steps=5, keep_callbacks=True)
+    assert not (tmp_path / "run").exists()
+    net.fit(X, Y)
