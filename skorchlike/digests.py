@@ -31,7 +31,7 @@ NO_DATA = ("data_source", "generator", "sampler")
 """What a sampler holds beside what tells which rows it takes."""
 
 
-def digest(value: Any) -> str:
+def digest(value: Any, *, weights: bool = True) -> str:
     """Return a SHA-256 of a value: equal for equal values, also in another process.
 
     Parameters
@@ -40,6 +40,8 @@ def digest(value: Any) -> str:
         Arrays, tensors, frames and containers are read by their contents, modules and other
         objects by their classes and attributes, functions by their code, defaults and what
         they enclose, datasets and loaders by what they hold without an item being read.
+    weights : bool, default=True
+        Whether the values of parameters of modules count, or only their shapes and dtypes.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def digest(value: Any) -> str:
     >>> digest(lambda x: x + 1) == digest(lambda x: x + 2)
     False
     """
-    sha = _Hash()
+    sha = _Hash(weights)
     _feed(sha, value)
     return sha.hexdigest()
 
@@ -66,7 +68,8 @@ def digest(value: Any) -> str:
 class _Hash:
     """A hash, and the objects that are being fed to it, which may contain themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: bool) -> None:
+        self.weights = weights
         self._sha = hashlib.sha256()
         self.update, self.hexdigest = self._sha.update, self._sha.hexdigest
         self.under_way: list[int] = []
@@ -141,6 +144,8 @@ def _feed_tensor(sha: _Hash, value: Tensor) -> None:
         sha.text(f"{class_name(value)} {value.dtype} lazy")
         return
     sha.text(f"{class_name(value)} {value.dtype} {tuple(value.shape)} {value.requires_grad}")
+    if isinstance(value, nn.Parameter) and not sha.weights:
+        return
     value = value.detach()
     if value.layout is not torch.strided:
         coo = value.to_sparse_coo().coalesce()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
 import reprlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from skorchlike.callbacks.checkpoint import Checkpoint
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.data.batches import FitData
 from skorchlike.digests import digest
+from skorchlike.exceptions import FormatError
+from skorchlike.model.codec import encode
 from skorchlike.params.callbacks import named_callbacks
 
 NOT_COMPARED = ("max_epochs", "verbose", "warm_start", "device")
@@ -32,11 +37,19 @@ class Identity:
         The data as they were given and checked.
     split : array or None
         The rows that were set apart for validation.
+    learned : dict
+        What the fit has learned of the data.
     """
 
     def __init__(
-        self, estimator: Any, callbacks: Mapping[str, Any], data: FitData, split: Any
+        self,
+        estimator: Any,
+        callbacks: Mapping[str, Any],
+        data: FitData,
+        split: Any,
+        learned: Mapping[str, Any],
     ) -> None:
+        self._learned = learned
         self.passive = {name for name, callback in callbacks.items() if callback.passive}
         own = named_callbacks(estimator.callbacks, estimator._said_to("callbacks"))
         # what only watches counts where it may tell the candidates of a search apart
@@ -50,6 +63,14 @@ class Identity:
         """The digest of each part of the data; it reads them all."""
         names = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
         return {name: digest(getattr(self.given, name)) for name in names}
+
+    @cached_property
+    def learned(self) -> str:
+        """The digest of what the fit has learned of the data, or the one that it continues."""
+        try:
+            return digest(list(encode(self._learned, "learned")))
+        except FormatError:  # a transformer that no file can hold
+            return digest(pickle.dumps(self._learned))
 
     @cached_property
     def parameters(self) -> dict[str, list[str]]:
@@ -69,12 +90,17 @@ class Identity:
     @cached_property
     def _parts(self) -> dict[str, Any]:
         compared = {name: v for name, v in self.parameters.items() if not self._is_free(name)}
+        module = self.said["module"]
+        if isinstance(module, nn.Module):
+            # the weights it begins with do not matter to a fit that goes on
+            compared["module"] = [digest(module, weights=False), compared["module"][1]]
         return {
             "fingerprint": self.fingerprint,
             "parameters": compared,
             "order": self.order,
             "data": self.data,
             "split": digest(self.split),
+            "learned": self.learned,
         }
 
     def parts(self) -> dict[str, Any]:

@@ -223,8 +223,9 @@ def _train(
     to_load = states_to_load(ctx.callbacks, before)
     if found is not None and found.snapshot is not None:
         if found.position.finished:
-            fit.parts.module.eval()
-            return fit.finished_model(found), None
+            model = fit.finished_model(found)
+            model.module_.eval()
+            return model, None
         resumed = fit.go_on_from(found, wanted.n_epochs)
         to_load = states_of(found.snapshot, ctx.callbacks)
     if before:

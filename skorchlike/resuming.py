@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from skorchlike.callbacks.checkpoint import Checkpoint
 from skorchlike.exceptions import CheckpointError, DamagedFileError, ParameterError
@@ -18,7 +15,6 @@ from skorchlike.model.checkpoints import CheckpointFolder, read_checkpoint
 from skorchlike.model.snapshots import check_snapshot
 from skorchlike.params.continuing import class_name
 from skorchlike.training.position import Position
-from skorchlike.training.randomness import GlobalGenerators, restore_rng
 
 if TYPE_CHECKING:
     from skorchlike.fingerprints import Identity
@@ -89,22 +85,29 @@ def find_snapshot(
             "path of a folder of checkpoints."
         )
     if isinstance(resume, Mapping):
-        return Found(_checked(dict(resume), "The snapshot given as `resume`"), folder)
+        snapshot = _checked(dict(resume), "The snapshot given as `resume`")
+        if _is_to_go_on(snapshot, max_epochs):
+            raise _nothing_to_go_on_from("The fit of the snapshot", snapshot)
+        return Found(snapshot, folder)
     where = folder if resume is True else resume
     name = f"The checkpoint in {str(where)!r}"
     if where.is_file():
-        return Found(_checked(read_checkpoint(where, trusted), name), folder)
+        snapshot = _checked(read_checkpoint(where, trusted), name)
+        if _is_to_go_on(snapshot, max_epochs):
+            snapshot = _before_end(CheckpointFolder(where.parent), snapshot, trusted)
+        return Found(snapshot, folder)
     if resume is not True and not where.is_dir():
         raise CheckpointError(
             f"The `resume` argument of fit names {str(where)!r}, and there is no such folder or "
             "file."
         )
     checkpoints = CheckpointFolder(where)
-    snapshot = checkpoints.newest(trusted=trusted)
-    if snapshot is None:
+    newest = checkpoints.newest(trusted=trusted)
+    if newest is None:
         return Found(None, folder)
-    if _checked(snapshot, name)["position"]["finished"] and max_epochs > snapshot["max_epochs"]:
-        snapshot = _checked(_unfinished(checkpoints, snapshot, trusted), name)
+    snapshot = _checked(newest, name)
+    if _is_to_go_on(snapshot, max_epochs):
+        snapshot = _before_end(checkpoints, snapshot, trusted)
     return Found(snapshot, folder)
 
 
@@ -116,19 +119,35 @@ def _checked(snapshot: Any, name: str) -> dict[str, Any]:
     return snapshot
 
 
-def _unfinished(checkpoints: CheckpointFolder, finished: dict[str, Any], trusted: Any) -> Any:
+def _is_to_go_on(snapshot: Mapping[str, Any], max_epochs: int) -> bool:
+    """Whether a fit is finished and more epochs are wanted now.
+
+    Where a callback ended it, more epochs would not have been trained either.
+    """
+    position = snapshot["position"]
+    completed = position["finished"] and position["stop_reason"] == "completed"
+    return completed and max_epochs > snapshot["max_epochs"]
+
+
+def _before_end(checkpoints: CheckpointFolder, finished: dict[str, Any], trusted: Any) -> Any:
     """Return where a finished fit goes on for more epochs: before its end."""
-    if finished["position"]["stop_reason"] != "completed":
-        return finished  # more epochs would not have been trained either
     before = checkpoints.newest(finished=False, trusted=trusted)
-    if before is None or before["position"]["epoch"] != finished["position"]["epoch"]:
-        raise CheckpointError(
-            f"The fit in {str(checkpoints.path)!r} is finished, with "
-            f"{finished['max_epochs']} epochs, and the checkpoint of its last epoch, from which "
-            "more could be trained, is gone. Set max_epochs back to get that model; load it with "
-            "warm_start=True to train on."
-        )
+    where = f"The fit in {str(checkpoints.path)!r}"
+    if before is None:
+        raise _nothing_to_go_on_from(where, finished)
+    before = _checked(before, f"The checkpoint in {str(checkpoints.path)!r}")
+    same = before["run_id"] == finished["run_id"]
+    if not same or before["position"]["epoch"] != finished["position"]["epoch"]:
+        raise _nothing_to_go_on_from(where, finished)
     return before
+
+
+def _nothing_to_go_on_from(what: str, finished: Mapping[str, Any]) -> CheckpointError:
+    return CheckpointError(
+        f"{what} is finished, with {finished['max_epochs']} epochs, and the checkpoint of its last "
+        "epoch, from which more could be trained, is not there. Set max_epochs back to get that "
+        "model; set warm_start=True on it to train on."
+    )
 
 
 def keep_folder(found: Found, callbacks: Mapping[str, Any]) -> None:
@@ -150,6 +169,13 @@ def check_can_go_on(found: Found, identity: Identity, max_epochs: int) -> None:
     """
     snapshot = found.snapshot
     assert snapshot is not None
+    if snapshot["start"] and snapshot["identity"]["learned"] != identity.learned:
+        raise CheckpointError(
+            "The checkpoint is of a fit that had gone on (warm_start, partial_fit) from one on "
+            "other data. What was learned of those (classes, columns, means) is not in it, and "
+            "differs from what these tell. Keep the fitted estimator instead, by skorchlike.save "
+            "or pickle, and go on from it with warm_start=True or partial_fit."
+        )
     differences = identity.differences(snapshot["identity"])
     if differences:
         raise CheckpointError(
@@ -164,109 +190,6 @@ def check_can_go_on(found: Found, identity: Identity, max_epochs: int) -> None:
             f"The `max_epochs` parameter is {max_epochs}, and the checkpoint is of epoch {epoch}. "
             "When a fit is resumed it is the total: at least as many as the checkpoint has."
         )
-
-
-class PutBack:
-    """Puts the bits of a snapshot into the parts of a fit.
-
-    Parameters
-    ----------
-    snapshot : dict
-        What ``ctx.snapshot()`` returned.
-    parts : Parts
-        The components, built as for a new fit.
-    train : Data
-        The training batches.
-    generator : torch.Generator
-        What shuffles the rows.
-    """
-
-    def __init__(
-        self, snapshot: Mapping[str, Any], parts: Any, train: Any, generator: torch.Generator
-    ) -> None:
-        self.snapshot, self.parts = snapshot, parts
-        self.train, self.generator = train, generator
-
-    def before_begin(self) -> None:
-        """Put in place what callbacks see in ``on_begin``."""
-        with _fitting():
-            self._before_begin()
-
-    def _before_begin(self) -> None:
-        # what callbacks change of the structure, as groups of the optimizer, comes in on_begin
-        self.parts.module.load_state_dict(self.snapshot["module"], strict=False)
-        self.parts.criterion.load_state_dict(self.snapshot["criterion"])
-        groups = self.snapshot["optimizer"]["param_groups"]
-        here = self.parts.optimizer.param_groups
-        if [len(g["params"]) for g in groups] == [len(g["params"]) for g in here]:
-            self._optimizer()
-
-    def everything(self) -> None:
-        """Put everything back as it was: weights, gradients, random numbers."""
-        with _fitting():
-            self._everything()
-
-    def _everything(self) -> None:
-        snapshot, parts = self.snapshot, self.parts
-        parts.module.load_state_dict(snapshot["module"])
-        _load_buffers(parts.module, snapshot["buffers"])
-        parts.criterion.load_state_dict(snapshot["criterion"])
-        self._optimizer()
-        for name, parameter in named_parameters(parts).items():
-            gradient = snapshot["gradients"].get(name)
-            parameter.grad = None if gradient is None else gradient.clone().to(parameter.device)
-        rng = snapshot["rng"]
-        restore_rng(rng, self.generator)
-        for name, generator in loader_generators(self.train).items():
-            generator.set_state(rng["loaders"][name])
-        GlobalGenerators.restore(rng["globals"])
-
-    def _optimizer(self) -> None:
-        """Load the optimizer's state; its groups stay the same objects, which others hold."""
-        optimizer = self.parts.optimizer
-        groups = list(optimizer.param_groups)
-        optimizer.load_state_dict(copy.deepcopy(self.snapshot["optimizer"]))
-        for group, loaded in zip(groups, optimizer.param_groups, strict=True):
-            group.clear()
-            group.update(loaded)
-        optimizer.param_groups[:] = groups
-
-
-@contextmanager
-def _fitting() -> Iterator[None]:
-    """Say that a snapshot does not fit into the parts of the fit, whatever came of it."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise CheckpointError(
-            f"The checkpoint does not fit the module, the criterion or the optimizer: {e}"
-        ) from e
-
-
-def named_parameters(parts: Any) -> dict[str, Any]:
-    """Return the parameters of module and criterion by name."""
-    found = dict(parts.module.named_parameters())
-    found.update({f"criterion.{n}": p for n, p in parts.criterion.named_parameters()})
-    return found
-
-
-def buffers_beside(module: torch.nn.Module) -> dict[str, Any]:
-    """Return the buffers that a module's ``state_dict`` leaves out."""
-    kept = module.state_dict()
-    return {name: b for name, b in module.named_buffers() if name not in kept}
-
-
-def _load_buffers(module: torch.nn.Module, buffers: Mapping[str, Any]) -> None:
-    own = dict(module.named_buffers())
-    with torch.no_grad():
-        for name, value in buffers.items():
-            own[name].copy_(value)
-
-
-def loader_generators(train: Any) -> dict[str, Any]:
-    """Return the generators of loaders and samplers that the user gave."""
-    found = train.generators() if hasattr(train, "generators") else {}
-    return {name: generator for name, generator in found.items() if name != "fit"}
 
 
 def states_of(snapshot: Mapping[str, Any], callbacks: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from skorchlike.data.batches import FitData
 from skorchlike.data.inputs import Inputs
 from skorchlike.model.trained import TrainedModel
 from skorchlike.params.continuing import class_name
-from skorchlike.resuming import (
-    Found,
+from skorchlike.putting_back import (
     PutBack,
     buffers_beside,
     loader_generators,
+    modes_of,
     named_parameters,
-    states_of,
 )
+from skorchlike.resuming import Found, states_of
 from skorchlike.training.calls import acts_in_predict
 from skorchlike.training.context import Context
 from skorchlike.training.interrupts import Interrupts
@@ -121,7 +121,10 @@ class Fit:
         # most fits are never asked
         from skorchlike.fingerprints import Identity
 
-        return Identity(self.estimator, self.ctx.callbacks, self.given, self.split)
+        names = ("classes_", "_target_kind", "n_outputs_", "_target_ndim", "_scale")
+        learned = {name: getattr(self.estimator, name, None) for name in names}
+        learned["inputs"] = self.inputs
+        return Identity(self.estimator, self.ctx.callbacks, self.given, self.split, learned)
 
     def go_on_from(self, found: Found, max_epochs: int) -> Resumed:
         """Put a checkpoint in place of the new fit; return what the loop needs to go on."""
@@ -148,11 +151,13 @@ class Fit:
         snapshot, position = found.snapshot, found.position
         assert snapshot is not None
         self.run_id = snapshot["run_id"]
-        PutBack(snapshot, self.parts, self.train, self.generator).everything()
+        # without the optimizer: a callback may have changed its groups
+        PutBack(snapshot, self.parts, self.train, self.generator).everything(optimizer=False)
         ctx = self.ctx
         ctx._history, ctx._epoch = copy.deepcopy(snapshot["history"]), position.epoch
         ctx._global_step, ctx.stop_reason = position.global_step, position.stop_reason
-        return self.model(states_of(snapshot, ctx.callbacks))
+        model = self.model(states_of(snapshot, ctx.callbacks))
+        return dataclasses.replace(model, optimizer_=copy.deepcopy(snapshot["optimizer"]))
 
     def model(self, states: Mapping[str, Any]) -> TrainedModel:
         """Return the model with these states of its callbacks."""
@@ -216,6 +221,7 @@ class Fit:
             "criterion": parts.criterion.state_dict(),
             "optimizer": model.optimizer_,
             "gradients": gradients,
+            "modes": modes_of(parts),
             "callbacks": model.continuation_["callbacks"],
             "history": model.history_,
             "position": dataclasses.asdict(self.loop.position()),

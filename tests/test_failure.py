@@ -410,7 +410,7 @@ ERRORS = {
     "a broken disk": OSError(errno.EIO, os.strerror(errno.EIO)),
 }
 # the first calls of each belong to the claim of the folder and to the first epoch's checkpoint
-SECOND_SAVE = {"create": 4, "write": 4, "sync": 4, "close": 4, "rename": 4, "sync_folder": 5}
+SECOND_SAVE = {"create": 4, "write": 6, "sync": 4, "close": 4, "rename": 4, "sync_folder": 5}
 
 
 @pytest.mark.parametrize("operation", SECOND_SAVE)

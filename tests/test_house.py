@@ -103,6 +103,7 @@ FREE = {
     "building",
     "predicting",
     "resuming",
+    "putting_back",
     "underway",
     "fingerprints",
     "digests",

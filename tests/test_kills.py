@@ -153,7 +153,7 @@ def test_a_planted_fault_makes_the_command_fail(bench, monkeypatch, capsys):
     assert kills.main(["--kills", "2"]) == 1, "fewer kills than were asked for"
     counts.wrong("lost", "one")
     assert kills.main(["--kills", "1"]) == 1
-    assert "| 1 | 1 | 0 | 0 |" in capsys.readouterr().out
+    assert "| 1 | 0 | 1 | 0 | 0 |" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------ what is read

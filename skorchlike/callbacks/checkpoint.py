@@ -16,13 +16,20 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.monitoring import check_monitor, direction
-from skorchlike.exceptions import ParameterError
+from skorchlike.exceptions import FormatError, ParameterError
 from skorchlike.model.checkpoint_manifest import FINISHED, checkpoint_name
 from skorchlike.model.checkpoints import CheckpointFolder
+from skorchlike.model.trust import packages_of
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
+
+
+HELP = (
+    "Let state_dict() of the callback at that place return numbers, strings, arrays, tensors, and "
+    "dicts and lists of them, or objects of classes from the callback's own package."
+)
 
 
 @register_callback("checkpoint")
@@ -60,7 +67,11 @@ class Checkpoint(Callback):
         Before training: if the path or another argument is impossible, or nothing produces
         the monitored column.
     CheckpointError
-        Before training: if another fit has its checkpoints in the folder, or writes there.
+        Before training: if another fit has its checkpoints in the folder, or writes there; or
+        an older copy of the model goes on than the folder has checkpoints of.
+    FormatError
+        At the first save: if the state of a callback cannot be written, or could not be read
+        again.
     OSError
         If the folder cannot be written, before training; or a checkpoint cannot: then the one
         before is as it was.
@@ -150,8 +161,9 @@ class Checkpoint(Callback):
         self._check(ctx.columns)
         _ = ctx.fingerprint  # read now: what the fit is made of may change while it trains
         self.files, self.last, self.best_file, self.best_score = (), None, None, None
+        resumed = self.resolved is not None  # only where a fit resumes it is known already
         self.store = CheckpointFolder(self.resolve(ctx))
-        self.store.claim(ctx.run_id)
+        self.store.claim(ctx.run_id, None if resumed else ctx.epoch)
         self.folder = str(self.store.path)
         self.saved_at = time.monotonic()
         ctx.defer_interrupts()
@@ -241,19 +253,28 @@ class Checkpoint(Callback):
             self.best_file, self.best_score = name, score
         self.files, self.last = files, name
         try:
-            self.store.save(ctx.snapshot(copied=False), files, score, self.best_file)
-        except BaseException:
+            snapshot, trusted = ctx.snapshot(copied=False), packages_of(_components(ctx))
+            self.store.save(snapshot, files, score, self.best_file, trusted)
+        except BaseException as error:
+            if isinstance(error, FormatError):
+                error.add_note(HELP)
             if before is not None:
                 self.load_state_dict(before)
             raise
         self.saved_at = time.monotonic()
 
 
+def _components(ctx: Context) -> list[Any]:
+    """Return the parts of a fit whose packages are trusted when it is resumed."""
+    net = ctx.estimator
+    return [net, net.module, net.criterion, net.optimizer, *ctx.callbacks.values()]
+
+
 def _folder(path: Any, ctx: Context) -> Path:
     """Return the folder that `path` means in this fit."""
     given = path(ctx) if callable(path) else path
     text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
-    if not text or not isinstance(text, str):
+    if not text or not isinstance(text, str) or "\0" in text:
         said = "A function as the" if callable(path) else "The"
         raise ParameterError(
             f"{said} 'path' parameter of Checkpoint must {'return' if callable(path) else 'be'} "
@@ -267,4 +288,10 @@ def _folder(path: Any, ctx: Context) -> Path:
         )
     if "{fingerprint}" in text:
         text = text.replace("{fingerprint}", ctx.fingerprint)
-    return Path(os.path.abspath(text))
+    folder = Path(os.path.abspath(text))
+    if folder.exists() and not folder.is_dir():
+        raise ParameterError(
+            f"The 'path' parameter of Checkpoint must be a folder. {str(folder)!r} is a file: "
+            "use another path."
+        )
+    return folder

@@ -89,7 +89,8 @@ class ArrayBatches:
         size, left = self.batch_size, self.n_batches - n_done
         done = n_done * size
         n_left = self.n_rows - done
-        for start in range(done, self.n_rows, self.chunk):
+        # from where the unbroken pass gathers: in memory aligned otherwise kernels round otherwise
+        for start in range(done - done % self.chunk, self.n_rows, self.chunk):
             index = order[start : min(start + self.chunk, self.n_rows)]
             X, y = self.X.take(index), self.y.index_select(0, index)
             weights: Any = repeat(None)
@@ -97,6 +98,9 @@ class ArrayBatches:
                 weights = self.sample_weight.index_select(0, index).split(size)
             offset = 0
             for X_, y_, w_ in zip(split(X, size), y.split(size), weights, strict=False):
+                if start + offset < done:
+                    offset += size
+                    continue
                 left -= 1
                 n = min(size, n_left)
                 # row numbers are rarely read: cut out when they are

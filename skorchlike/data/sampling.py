@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from skorchlike.exceptions import ParameterError, did_you_mean
 
+DEEPEST = 4
+"""So many samplers may be one within the other."""
+
 
 class RowOrder:
     """Lists of row numbers, in the order that `ArrayBatches` has for the same generator."""
@@ -175,5 +178,10 @@ def generators_of(
         given = {"loader": source, "sampler": source.sampler, "batch_sampler": source.batch_sampler}
     found = {"fit": own}
     for name, thing in given.items():
-        found[name] = getattr(thing, "generator", None)
+        for _ in range(DEEPEST):
+            generator = getattr(thing, "generator", None)
+            if all(generator is not other for other in found.values()):
+                found[name] = generator
+            # the one that draws the rows of which this one makes batches
+            thing, name = getattr(thing, "sampler", None), f"{name}.sampler"
     return {name: g for name, g in found.items() if isinstance(g, torch.Generator)}

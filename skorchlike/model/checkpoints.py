@@ -21,7 +21,7 @@ from skorchlike.model.checkpoint_manifest import (
     Head,
     Manifest,
 )
-from skorchlike.model.codec import decode, encode
+from skorchlike.model.codec import check_names, decode, encode
 from skorchlike.model.files import packed, read_whole, unpack, write_atomically
 from skorchlike.model.tensor_files import safetensors
 from skorchlike.model.trust import Trusted
@@ -69,7 +69,7 @@ class CheckpointFolder:
 
     # ------------------------------------------------------------------ whose it is
 
-    def claim(self, run_id: str) -> None:
+    def claim(self, run_id: str, epoch: int | None = None) -> None:
         """Make the folder this fit's: from now on no other one can write there.
 
         The folder is made where it is missing, and what a crash left there of this fit (parts
@@ -79,11 +79,15 @@ class CheckpointFolder:
         ----------
         run_id : str
             The fit.
+        epoch : int, optional
+            Where the fit goes on, if what is later must not be there. Without it, as for a fit
+            that is resumed, that goes with the next save.
 
         Raises
         ------
         CheckpointError
-            If another fit has checkpoints there, or writes there now.
+            If another fit has checkpoints there, or writes there now; or there are later ones
+            than `epoch`. Then nothing is changed.
         OSError
             If the folder cannot be written.
         ImportError
@@ -95,6 +99,7 @@ class CheckpointFolder:
             self._take_lock()
             known = self._known()
             self._check_owner(known, run_id)
+            self._check_later(known, epoch)
             if known is None or known.run_id != run_id:
                 known = Manifest(run_id)
             known.write(self.path)
@@ -143,6 +148,20 @@ class CheckpointFolder:
                 "'{fingerprint}' in it, or delete the folder."
             )
 
+    def _check_later(self, known: Manifest | None, epoch: int | None) -> None:
+        if (self.path / MANIFEST).is_dir():
+            raise CheckpointError(
+                f"{str(self.path / MANIFEST)!r} is a folder, and the list of the checkpoints has "
+                "to be written there. Use another path, or rename that folder."
+            )
+        last = max((entry.head.epoch for entry in known.entries), default=0) if known else 0
+        if epoch is not None and last > epoch:
+            raise CheckpointError(
+                f"The folder {str(self.path)!r} has later checkpoints (epoch {last}) of this fit "
+                f"than the model that goes on (epoch {epoch}), and they would be deleted. Go on "
+                "from them by fit(..., resume=True) without warm_start, or use another path."
+            )
+
     def _clear_up(self, known: Manifest) -> None:
         """Remove what a crash left: parts of our files, and checkpoints that are not listed."""
         for name in self._names(UNFINISHED):
@@ -167,6 +186,7 @@ class CheckpointFolder:
         keep: Collection[str] = (),
         score: float | None = None,
         best: str | None = None,
+        trusted: Any = None,
     ) -> str:
         """Save what ``ctx.snapshot()`` returned.
 
@@ -180,6 +200,9 @@ class CheckpointFolder:
             The monitored value.
         best : str, optional
             Which file is the best so far; it is marked in the manifest.
+        trusted : iterable, optional
+            What the file may name beside what `Trusted` always trusts, since it will be read
+            with that; without, it may name all that can be written.
 
         Returns
         -------
@@ -192,12 +215,16 @@ class CheckpointFolder:
             If it cannot be written: what was saved before is as it was.
         CheckpointError
             If the folder was not claimed for this fit.
+        FormatError
+            If something cannot be written, or could not be read again; it names the place.
         """
         before = self._listed
         if before is None or before.run_id != snapshot["run_id"]:
             raise CheckpointError(f"The folder {str(self.path)!r} was not claimed for this fit.")
         head = Head.of(snapshot, score)
         plain, tensors = encode(snapshot, "")
+        if trusted is not None:
+            check_names(plain, Trusted(trusted))
         data = packed({"head": head.said(), "snapshot": plain}, tensors, "checkpoint")
         new = Entry.of(head, data, best=best == head.file)
         others = [

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, NoneType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import arrays, objects, tables, values
 from skorchlike.model.guards import check_shared, plain_list
 from skorchlike.model.objects import below
-from skorchlike.model.trust import Trusted
+from skorchlike.model.trust import Trusted, dotted
 
 TAG = "$"
 LONG_INT = 2**4000
@@ -49,6 +50,7 @@ CONTAINERS = frozenset(
         "partial",
         "series",
         "set",
+        "sparse",
         "tensor",
         "unsized",
     ]
@@ -139,6 +141,50 @@ def decode(plain: Any, tensors: dict[str, Tensor], trusted: Trusted) -> Any:
         raise DamagedFileError(f"Its content is not as it should be: {error!r}") from error
 
 
+def check_names(plain: Any, trusted: Trusted) -> None:
+    """Refuse what was encoded and could not be decoded, since it names what is not trusted.
+
+    Parameters
+    ----------
+    plain : object
+        What `encode` returned.
+    trusted : Trusted
+        What may be named when it is read.
+
+    Raises
+    ------
+    FormatError
+        If something else is named; it names the first such place and what is named there.
+    """
+    refused: dict[str, bool] = {}
+    todo: list[tuple[Any, str]] = [(plain, "")]
+    while todo:
+        node, where = todo.pop()
+        if isinstance(node, list):
+            todo.extend((node[i], below(where, i)) for i in reversed(range(len(node))))
+        elif isinstance(node, dict) and TAG not in node:
+            todo.extend((node[key], below(where, key)) for key in reversed(node))
+        elif isinstance(node, dict):
+            todo.extend((part, where) for key, part in reversed(node.items()) if key != TAG)
+            for name in (node[key] for key in ("class", "name_of") if key in node):
+                if name not in refused:
+                    refused[name] = not _is_found(name, trusted)
+                if refused[name]:
+                    raise FormatError(
+                        f"{where or 'The value'} names {dotted(name)!r}, and so it could be "
+                        "written but not read again: that is neither of skorchlike or torch nor "
+                        "of a package that a component or callback of this fit is from."
+                    )
+
+
+def _is_found(name: str, trusted: Trusted) -> bool:
+    try:
+        trusted.find(name)
+    except FormatError:
+        return False
+    return True
+
+
 def parts_of(plain: Any, *parts: str) -> Iterator[str]:
     """Yield what the nodes of an encoded value have under these keys: import paths, names."""
     todo = [plain]
@@ -203,6 +249,8 @@ class Encoder:
     @staticmethod
     def _encoder_of(value: Any) -> Callable[[Encoder, Any, str], Any]:
         kind = type(value)
+        if kind is Tensor and value.layout == torch.sparse_coo and not value.requires_grad:
+            return _encode_sparse
         found = ENCODERS.get(kind) or values.ENCODERS.get(kind) or tables.encoder_of(value)
         return found or arrays.encoder_of(value) or objects.encoder_of(value)
 
@@ -366,6 +414,33 @@ def _integer(decoder: Decoder, node: dict[str, Any]) -> int:
     return int(str(node["hex"]), 16)
 
 
+def _encode_sparse(encoder: Encoder, value: Tensor, where: str) -> Any:
+    # as the gradient of an embedding with sparse=True is
+    parts = (value._indices(), value._values())
+    return {
+        TAG: "sparse",
+        "items": [encoder(part.detach(), where) for part in parts],
+        "sizes": list(value.shape),
+        "coalesced": value.is_coalesced(),
+    }
+
+
+def _decode_sparse(decoder: Decoder, node: dict[str, Any]) -> Tensor:
+    indices, values = items_of(decoder, node)
+    # dense ones, and whole numbers: torch would round others
+    if any(type(part) is not Tensor or part.layout != torch.strided for part in (indices, values)):
+        raise DamagedFileError("Its content has a sparse tensor without indices and values")
+    if indices.dtype != torch.int64 or indices.requires_grad or values.requires_grad:
+        raise DamagedFileError("Its content has a sparse tensor with impossible indices")
+    return torch.sparse_coo_tensor(
+        indices,
+        values,
+        tuple(map(int, plain_list(node["sizes"]))),
+        is_coalesced=bool(node["coalesced"]),
+        check_invariants=True,
+    )
+
+
 ENCODERS: dict[type, Callable[[Encoder, Any, str], Any]] = {
     bytearray: _encode_bytes("bytearray"),
     bytes: _encode_bytes("bytes"),
@@ -408,6 +483,7 @@ DECODERS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "range": _decode_range,
     "set": lambda decoder, node: set(items_of(decoder, node)),
     "shared": Decoder.shared,
+    "sparse": _decode_sparse,
     "slice": lambda decoder, node: slice(*items_of(decoder, node)),
     "tuple": lambda decoder, node: tuple(items_of(decoder, node)),
     **arrays.DECODERS,

@@ -20,6 +20,7 @@ SNAPSHOT: dict[str, Any] = {
     "criterion": Mapping,
     "optimizer": Mapping,
     "gradients": Mapping,
+    "modes": Mapping,
     "callbacks": Mapping,
     "history": list,
     "position": Mapping,
@@ -48,7 +49,13 @@ POSITION: dict[str, Any] = {
 }
 """Where the fit was."""
 
-IDENTITY: dict[str, Any] = {"parameters": Mapping, "order": list, "data": Mapping, "split": str}
+IDENTITY: dict[str, Any] = {
+    "parameters": Mapping,
+    "order": list,
+    "data": Mapping,
+    "split": str,
+    "learned": str,
+}
 LARGEST = 2**53
 
 
@@ -69,6 +76,7 @@ def check_snapshot(snapshot: Any) -> None:
     position, rng = snapshot["position"], snapshot["rng"]
     _check(position, POSITION, "the position")
     _check(snapshot["identity"], IDENTITY, "the identity")
+    _check(snapshot["modes"], {"requires_grad": Mapping, "training": Mapping}, "the modes")
     _check(rng, {"torch": Tensor, "shuffle": Tensor, "loaders": Mapping, "globals": Mapping}, "rng")
     parameters = snapshot["identity"]["parameters"].values()
     kept = snapshot["callbacks"].values()

@@ -90,6 +90,9 @@ OTHERS = frozenset(
 )
 """What else the package itself and torch's modules are made of."""
 
+KNOWN = frozenset([PACKAGE, "numpy", "sklearn", "torch"])
+"""Of these `Trusted` itself knows what a file may name; the rest of them is never trusted."""
+
 HOMES = ("torch.nn.functional", "torch", "numpy", "math", "operator")
 """Where functions written in C, which do not know where they are from, are looked for."""
 
@@ -288,6 +291,39 @@ def _refuse(names: list[str]) -> None:
         f"The file names {listed}, which it is not trusted to use. If you know the file's origin "
         f"and these names, read it by load(path, trusted=[{listed}])."
     )
+
+
+def packages_of(things: Iterable[Any]) -> list[str]:
+    """Return the packages that objects are from, to be trusted by a file of theirs.
+
+    Parameters
+    ----------
+    things : iterable
+        Objects, classes and functions. The classes that a class derives from count too.
+
+    Returns
+    -------
+    list of str
+        Names of top-level packages, ``"__main__"`` among them; without Python's own and those
+        of which `Trusted` knows what a file may name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skorchlike.model.trust import packages_of
+    >>> class Own(torch.nn.Linear):
+    ...     __module__ = "mine.layers"
+    >>> packages_of([Own(2, 1), torch.optim.Adam, dict, 3])
+    ['mine']
+    """
+    owners: list[Any] = []
+    for thing in things:
+        if isinstance(thing, types.FunctionType):
+            owners.append(thing)
+        else:
+            owners += (thing if isinstance(thing, type) else type(thing)).__mro__
+    packages = {str(owner.__module__).partition(".")[0] for owner in owners}
+    return sorted(packages - KNOWN - sys.stdlib_module_names)
 
 
 # ----------------------------------------------------------------- the built-in rules

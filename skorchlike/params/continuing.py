@@ -141,6 +141,26 @@ def continue_optimizer(
             "The groups of optimizer__param_groups have changed since the fit that is to be "
             "continued. Set them back, or fit anew with warm_start=False."
         )
-    optimizer.load_state_dict(copy.deepcopy(state))
+    load_optimizer(optimizer, state)
     for group, was, now in zip(optimizer.param_groups, options_before, options, strict=True):
         group.update({name: value for name, value in now.items() if was.get(name) != value})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimizer a state, in the dtypes that it has; torch casts to the parameters'.
+
+    The groups stay the same objects, which others hold.
+    """
+    groups = list(optimizer.param_groups)
+    optimizer.load_state_dict(copy.deepcopy(state))
+    for group, loaded in zip(groups, optimizer.param_groups, strict=True):
+        group.clear()
+        group.update(loaded)
+    optimizer.param_groups[:] = groups
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        here = optimizer.state.get(parameter, {})
+        for key, value in state["state"].get(number, {}).items():
+            if isinstance(value, torch.Tensor) and here[key].dtype != value.dtype:
+                here[key] = value.detach().clone().to(here[key].device)

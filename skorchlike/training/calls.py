@@ -88,9 +88,16 @@ def in_order(callbacks: Mapping[str, Any]) -> dict[str, Any]:
     checkpoint = None
     for name, callback in ranked.items():
         if checkpoint and uses_stage(callback, "state_dict"):
+            cls = type(callback)
             raise ParameterError(
                 f"The callback {name!r} has a state and order = inf, and so acts after "
-                f"{checkpoint!r}, which would save it too early. Give it a finite order."
+                f"{checkpoint!r}, which would save it too early. "
+                + (
+                    f"One fit can have one {cls.__name__}: drop one. What is saved, and what of it "
+                    "is kept, is up to its parameters."
+                    if type(ranked[checkpoint]) is cls
+                    else "Give it a finite order."
+                )
             )
         if callback.order == float("inf"):
             checkpoint = checkpoint or name

@@ -28,6 +28,15 @@ BAD = {
         ({"transform": torch.tanh, "on": "test"}, "on"),
         ({"transform": torch.tanh, "with_target": 2}, "with_target"),
     ],
+    "checkpoint": [
+        ({"path": 3}, "path"),
+        ({"path": ""}, "path"),
+        ({"path": "never/{epoch}"}, "{fingerprint}"),
+        ({"path": "never", "every": 0}, "every"),
+        ({"path": "never", "unit": "step"}, "unit"),
+        ({"path": "never", "keep": 0}, "keep"),
+        ({"path": "never", "monitor": "valid_los"}, "'valid_loss'"),
+    ],
     "compile": [
         ({"what": "all"}, "what"),
         ({"backend": 3}, "backend"),

@@ -44,6 +44,8 @@ class Ctx(SimpleNamespace):
         super().__init__(
             **{
                 "callback": callback,
+                "callbacks": {"checkpoint": callback},
+                "estimator": SimpleNamespace(module=None, criterion=None, optimizer=None),
                 "epoch": 0,
                 "max_epochs": max_epochs,
                 "step": 0,
@@ -278,6 +280,7 @@ def test_an_interruption_is_saved_at_once_and_does_not_count(tmp_path):
     assert snapshot["position"]["step"] == 3
     again = Checkpoint(folder, keep=2)
     ctx = Ctx(again, epoch=2, global_step=8)
+    again.resolve(ctx)  # as where a fit is resumed
     again.on_begin(ctx)
     again.load_state_dict(snapshot["callbacks"]["checkpoint"])
     ctx.epoch, ctx.resumable, ctx.global_step = 3, True, 12
@@ -566,9 +569,10 @@ def test_a_failed_write_is_an_error_and_what_was_saved_before_is_good(tmp_path, 
     with FaultyStorage() as counted:
         clone(net).set_params(callbacks__checkpoint__path=tmp_path / "counted").fit(X, Y)
     writes = [i for i, (name, *_) in enumerate(counted.log) if name == "write"]
-    # the claim's manifest, then two writes an epoch: in the third epoch the disk is full
+    # the claim's manifest, then four writes an epoch (three are the checkpoint): in the third
+    # epoch the disk is full
     with (
-        FaultyStorage(writes[5], Fault("full", number, lasting=True)),
+        FaultyStorage(writes[9], Fault("full", number, lasting=True)),
         pytest.raises(OSError, match=os.strerror(number)) as told,
     ):
         net.fit(X, Y)

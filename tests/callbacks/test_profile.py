@@ -185,9 +185,9 @@ def test_shares_of_the_step_are_shares_of_the_training_batches(clock):
 
 def test_time_between_batches_is_the_datas_and_the_rest_is_the_loops(clock, monkeypatch):
     from skorchlike.data.arrays import ArrayBatches
-    from skorchlike.training.loop import Loop
+    from skorchlike.training.records import Records
 
-    batches, record = ArrayBatches.__iter__, Loop.record_loss
+    batches, record = ArrayBatches.__iter__, Records.loss
 
     def slow_batches(self):
         for batch in batches(self):
@@ -200,7 +200,7 @@ def test_time_between_batches_is_the_datas_and_the_rest_is_the_loops(clock, monk
         return record(self, *arguments)
 
     monkeypatch.setattr(ArrayBatches, "__iter__", slow_batches)
-    monkeypatch.setattr(Loop, "record_loss", slow_record)
+    monkeypatch.setattr(Records, "loss", slow_record)
     report = report_of()
     rows = entries(report)
     assert rows["train", "data", "loop"]["total_ms"] == 15 * 3

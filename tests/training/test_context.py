@@ -539,8 +539,8 @@ def test_snapshot_holds_all_parts_and_the_states_of_callbacks():
     )()
     make_net(callbacks={"counter": StatefulRecorder(), "look": callback}).fit(*make_data())
     parts = (
-        "module buffers criterion optimizer gradients callbacks history position data rng seed "
-        "start max_epochs run_id identity"
+        "module buffers criterion optimizer gradients modes callbacks history position data rng "
+        "seed start max_epochs run_id identity"
     )
     assert set(snapshots[0]) == set(parts.split())
     states = [snapshot["callbacks"]["counter"][1] for snapshot in snapshots]
