@@ -98,9 +98,7 @@ def build_parts(
     if continued is None and hasattr(module, "init_from_data"):
         _show_data(module, feed.sample(SHOWN_ROWS, place, inputs.preparation))
     module.train()
-    parameters = dict(module.named_parameters())
-    parameters.update({f"criterion.{n}": p for n, p in criterion.named_parameters()})
-    optimizer = build_optimizer(cls, options, parameters)
+    optimizer = build_optimizer(cls, options, parameters_by_name(module, criterion))
     parts = Parts(module, criterion, optimizer, group_options(optimizer), place)
     if continued is not None:
         before = continued.continuation_
@@ -108,6 +106,16 @@ def build_parts(
         continue_criterion(criterion, continued.criterion_, said_same=said_same)
         continue_optimizer(optimizer, continued.optimizer_, before["optimizer"], before["options"])
     return parts
+
+
+def parameters_by_name(module: nn.Module, criterion: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of both; the criterion's are called ``criterion.`` and their name."""
+    found = dict(module.named_parameters())
+    prefix = "criterion."
+    while any(name.startswith(prefix) for name in found):  # the module has a part of that name
+        prefix = f"criterion.{prefix}"
+    found.update({f"{prefix}{name}": p for name, p in criterion.named_parameters()})
+    return found
 
 
 def constructor(estimator: Any, component: str) -> Callable[..., Any] | None:

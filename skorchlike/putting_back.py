@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from skorchlike.building import parameters_by_name
 from skorchlike.exceptions import CheckpointError
 from skorchlike.params.continuing import load_optimizer
 from skorchlike.training.randomness import GlobalGenerators, restore_rng
@@ -68,7 +69,7 @@ class PutBack:
         parts.criterion.load_state_dict(snapshot["criterion"])
         if optimizer:
             load_optimizer(parts.optimizer, snapshot["optimizer"])
-        for name, parameter in named_parameters(parts).items():
+        for name, parameter in parameters_by_name(parts.module, parts.criterion).items():
             gradient = snapshot["gradients"].get(name)
             parameter.grad = None if gradient is None else gradient.clone().to(parameter.device)
         self._modes()
@@ -94,7 +95,7 @@ class PutBack:
     def _modes(self) -> None:
         """Put back what trains and what is in eval mode, as callbacks may have set them."""
         modes = self.snapshot["modes"]
-        for name, parameter in named_parameters(self.parts).items():
+        for name, parameter in parameters_by_name(self.parts.module, self.parts.criterion).items():
             parameter.requires_grad_(modes["requires_grad"][name])
         for name, part in self.parts.module.named_modules():
             part.training = modes["training"][name]
@@ -103,7 +104,9 @@ class PutBack:
 def modes_of(parts: Any) -> dict[str, Any]:
     """Return which parameters train, and which modules are in training mode."""
     return {
-        "requires_grad": {n: p.requires_grad for n, p in named_parameters(parts).items()},
+        "requires_grad": {
+            n: p.requires_grad for n, p in parameters_by_name(parts.module, parts.criterion).items()
+        },
         "training": {name: part.training for name, part in parts.module.named_modules()},
     }
 
@@ -126,13 +129,6 @@ def _fitting() -> Iterator[None]:
             f"now: {e}. A callback that changes their structure must do so in on_begin, which a "
             "fit that goes on runs again."
         ) from e
-
-
-def named_parameters(parts: Any) -> dict[str, Any]:
-    """Return the parameters of module and criterion by name."""
-    found = dict(parts.module.named_parameters())
-    found.update({f"criterion.{n}": p for n, p in parts.criterion.named_parameters()})
-    return found
 
 
 def buffers_beside(module: torch.nn.Module) -> dict[str, Any]:

@@ -44,7 +44,8 @@ def check_resume(resume: Any, continued: Any) -> Any:
     """
     if resume is None or resume is False:
         return None
-    if resume is not True and not isinstance(resume, (str, os.PathLike, Mapping)):
+    path = isinstance(resume, (str, os.PathLike)) and resume != ""
+    if resume is not True and not path and not isinstance(resume, Mapping):
         raise ParameterError(
             "The `resume` argument of fit must be True (from the folder of the `Checkpoint` "
             "callback), the path of a folder of checkpoints or of one of them, or what "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from sklearn.utils import Bunch
 
-from skorchlike.building import Parts, said_about
+from skorchlike.building import Parts, parameters_by_name, said_about
 from skorchlike.collecting import history_columns, n_updates
 from skorchlike.data.batches import FitData
 from skorchlike.data.inputs import Inputs
@@ -23,7 +23,6 @@ from skorchlike.putting_back import (
     buffers_beside,
     loader_generators,
     modes_of,
-    named_parameters,
 )
 from skorchlike.resuming import Found, states_of
 from skorchlike.training.calls import acts_in_predict
@@ -214,7 +213,8 @@ class Fit:
         model, parts = self.live_model(), self.parts
         loaders = {n: g.get_state() for n, g in loader_generators(self.train).items()}
         rng = {**model.continuation_["rng"], "loaders": loaders, "globals": self.globals.state()}
-        gradients = {n: p.grad for n, p in named_parameters(parts).items() if p.grad is not None}
+        parameters = parameters_by_name(parts.module, parts.criterion)
+        gradients = {n: p.grad for n, p in parameters.items() if p.grad is not None}
         snapshot = {
             "module": parts.module.state_dict(),
             "buffers": buffers_beside(parts.module),

@@ -210,3 +210,33 @@ def test_two_seeds_split_and_start_differently():
 
     assert first(0) == first(0)
     assert first(0) != first(1)
+
+
+class Scaled(torch.nn.Module):
+    """A criterion with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.loss = torch.nn.CrossEntropyLoss()
+
+    def forward(self, y_pred, y):
+        return self.loss(y_pred * self.weight, y)
+
+
+class WithCriterion(torch.nn.Module):
+    """A module with a part that is called criterion, which has a parameter of the same name."""
+
+    def __init__(self):
+        super().__init__()
+        self.criterion = torch.nn.Linear(20, 2, bias=False)
+
+    def forward(self, X):
+        return self.criterion(X)
+
+
+def test_a_part_called_criterion_is_trained_beside_a_criterion_with_parameters():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 20)).astype(np.float32), np.arange(40) % 2
+    model = NeuralNetClassifier(WithCriterion, criterion=Scaled, max_epochs=1).fit(X, y).model_
+    assert len(model.optimizer_["state"]) == 2

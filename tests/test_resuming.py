@@ -207,7 +207,7 @@ def test_resume_takes_the_path_of_a_folder_without_a_checkpoint_callback(tmp_pat
     assert not list(tmp_path.glob("finished*"))
 
 
-@pytest.mark.parametrize("wrong", [3, 1.5, ["a"], object()])
+@pytest.mark.parametrize("wrong", [3, 1.5, ["a"], object(), ""])
 def test_resume_from_something_that_is_no_path_is_refused(wrong):
     with pytest.raises(ParameterError, match="`resume` argument"):
         NeuralNetClassifier().fit(X, Y, resume=wrong)
