@@ -59,10 +59,11 @@ class Identity:
         self.given, self.split = data, split
 
     @cached_property
-    def data(self) -> dict[str, str]:
-        """The digest of each part of the data; it reads them all."""
+    def data(self) -> dict[str, list[str]]:
+        """The digest of each part of the data, and what it is; it reads them all."""
         names = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
-        return {name: digest(getattr(self.given, name)) for name in names}
+        given = {name: getattr(self.given, name) for name in names}
+        return {name: [digest(value), _described(value)] for name, value in given.items()}
 
     @cached_property
     def learned(self) -> str:
@@ -85,7 +86,8 @@ class Identity:
             for name, value in self.parameters.items()
             if name not in ("verbose", "warm_start")
         }
-        return digest([parameters, self.order, self.data])[:16]
+        data = {name: value[0] for name, value in self.data.items()}
+        return digest([parameters, self.order, data])[:16]
 
     @cached_property
     def _parts(self) -> dict[str, Any]:
@@ -124,13 +126,16 @@ class Identity:
             before, after = was["parameters"].get(name), now["parameters"].get(name)
             if before is None or after is None or before[0] != after[0]:
                 told = ["left out" if value is None else value[1] for value in (before, after)]
-                other = " (what it holds or does has changed)" if told[0] == told[1] else ""
-                found.append("`{}` was {} and is {}{}".format(name, *told, other))
-        found += [
-            f"{name} holds other data"
-            for name, value in now["data"].items()
-            if was["data"].get(name) != value
-        ]
+                changed = f"was {told[0]} and is {told[1]}"
+                if told[0] == told[1]:
+                    changed = f"reads the same, {told[0]}, but what it holds or does has changed"
+                found.append(f"`{name}` {changed}")
+        for name, after in now["data"].items():
+            before = was["data"].get(name, ["", "left out"])
+            if before[0] != after[0]:
+                same = before[1] == after[1]
+                how = "holds other data" if same else f"was {before[1]} and is {after[1]}"
+                found.append(f"{name} {how}")
         if not found and was["order"] != now["order"]:
             found.append(f"the callbacks ran as {was['order']} and now run as {now['order']}")
         if not found and was["split"] != now["split"]:
@@ -153,6 +158,22 @@ def _said(estimator: Any, callbacks: Mapping[str, Any]) -> dict[str, Any]:
         for parameter, value in callback.get_params(deep=False).items():
             said[f"callbacks__{name}__{parameter}"] = value
     return said
+
+
+def _described(value: Any) -> str:
+    """Say what data are, without their values."""
+    if value is None:
+        return "left out"
+    if isinstance(value, (dict, tuple)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        told = ", ".join(f"{name}: {_described(part)}" for name, part in parts)
+        return f"a {type(value).__name__} ({told})"
+    columns = getattr(value, "columns", None)
+    if columns is not None:
+        names = reprlib.repr([str(name) for name in columns])
+        return f"a frame of {len(value)} rows with the columns {names}"
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"{dtype} of shape {tuple(shape)}"
 
 
 def _told(value: Any) -> str:

@@ -15,6 +15,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skorchlike.building import SIZES, build_parts, check_components, constructor
+from skorchlike.callbacks.checkpoint import components_of
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.checking import check_fit_data
 from skorchlike.collecting import (
@@ -30,6 +31,7 @@ from skorchlike.feeding import learn_inputs_of, make_feed
 from skorchlike.model.display import HistoryDisplay
 from skorchlike.model.history import history_frame
 from skorchlike.model.trained import TrainedModel
+from skorchlike.model.trust import packages_of
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.components import (
     follows_input_dtype,
@@ -40,7 +42,6 @@ from skorchlike.resuming import (
     Found,
     check_can_go_on,
     check_resume,
-    classes_of,
     find_snapshot,
     keep_folder,
     states_of,
@@ -201,7 +202,7 @@ def _found(fit: Fit, wanted: Wanted, found: Found | None) -> Found:
     """Return the checkpoint to go on from, compared with this fit."""
     ctx, n_epochs = fit.ctx, wanted.n_epochs
     if found is None:
-        trusted = classes_of(wanted.estimator, ctx.callbacks)
+        trusted = packages_of(components_of(ctx))
         found = find_snapshot(wanted.resume, ctx.callbacks, ctx, n_epochs, trusted)
         if found.snapshot is not None and found.snapshot["seed"] != fit.seed:
             return found
@@ -209,6 +210,8 @@ def _found(fit: Fit, wanted: Wanted, found: Found | None) -> Found:
         keep_folder(found, ctx.callbacks)
     if found.snapshot is not None:
         check_can_go_on(found, fit.identity, n_epochs)
+    if wanted.estimator.verbose:
+        print(found.told())
     return found
 
 

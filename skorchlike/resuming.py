@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from skorchlike.fingerprints import Identity
 
 
+WAIT = 10.0
+"""So many seconds a resumed fit waits where another one writes to its folder."""
+
+
 @dataclass
 class Found:
     """A snapshot that was found for a fit, and the folder that its `Checkpoint` writes to."""
@@ -32,6 +36,17 @@ class Found:
         """Where the fit was."""
         assert self.snapshot is not None
         return Position(**self.snapshot["position"])
+
+    def told(self) -> str:
+        """Say where the fit goes on."""
+        if self.snapshot is None:
+            return f"No checkpoint in {str(self.folder)!r}: the fit begins anew."
+        position = self.position
+        if position.finished:
+            return f"The fit is finished, with {position.epoch} epochs: its model is read."
+        if position.in_epoch:
+            return f"The fit goes on in epoch {position.epoch}, after batch {position.step}."
+        return f"The fit goes on after epoch {position.epoch}."
 
 
 def check_resume(resume: Any, continued: Any) -> Any:
@@ -103,6 +118,8 @@ def find_snapshot(
             "file."
         )
     checkpoints = CheckpointFolder(where)
+    if resume is True:
+        checkpoints.wait(WAIT)
     newest = checkpoints.newest(trusted=trusted)
     if newest is None:
         return Found(None, folder)
@@ -182,14 +199,15 @@ def check_can_go_on(found: Found, identity: Identity, max_epochs: int) -> None:
         raise CheckpointError(
             "The checkpoint is of another fit: "
             + "; ".join(differences)
-            + ". Set it back to resume, or use another folder: '{fingerprint}' in the path of "
+            + ". Resume with what it was, or use another folder: '{fingerprint}' in the path of "
             "`Checkpoint` gives each fit its own."
         )
     epoch = snapshot["position"]["epoch"]
     if max_epochs < epoch:
         raise ParameterError(
             f"The `max_epochs` parameter is {max_epochs}, and the checkpoint is of epoch {epoch}. "
-            "When a fit is resumed it is the total: at least as many as the checkpoint has."
+            "When a fit is resumed it is the total: at least as many as the checkpoint has. For "
+            "fewer train anew, in another folder, or resume from the file of an earlier epoch."
         )
 
 
@@ -200,11 +218,3 @@ def states_of(snapshot: Mapping[str, Any], callbacks: Mapping[str, Any]) -> dict
         for name, (cls, state) in snapshot["callbacks"].items()
         if name in callbacks and cls == class_name(callbacks[name])
     }
-
-
-def classes_of(estimator: Any, callbacks: Mapping[str, Any]) -> list[Any]:
-    """Return the names of the packages that this fit's own components come from."""
-    parts = [estimator, estimator.module, estimator.criterion, estimator.optimizer]
-    parts += callbacks.values()
-    owners = [part if isinstance(part, type) else type(part) for part in parts]
-    return sorted({owner.__module__ for owner in owners} - {"builtins", "skorchlike"})

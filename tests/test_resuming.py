@@ -189,7 +189,11 @@ def test_other_data_are_refused(tmp_path):
         make(tmp_path).fit(other, Y, resume=True)
     with pytest.raises(CheckpointError, match="y holds other data"):
         make(tmp_path).fit(X, 1 - Y, resume=True)
-    with pytest.raises(CheckpointError, match="sample_weight holds other data"):
+    with pytest.raises(CheckpointError, match=r"X was float32 of shape \(300, 6\) and is float64"):
+        make(tmp_path).fit(X.astype(float), Y, resume=True)
+    with pytest.raises(CheckpointError, match=r"X was float32 of shape \(300, 6\) .*\(299, 6\)"):
+        make(tmp_path).fit(X[1:], Y[1:], resume=True)
+    with pytest.raises(CheckpointError, match="sample_weight was left out and is float64 of shape"):
         make(tmp_path).fit(X, Y, sample_weight=np.arange(1.0, 301), resume=True)
 
 

@@ -220,7 +220,7 @@ def test_a_module_that_begins_with_other_weights_goes_on_in_a_new_process(tmp_pa
 
 def test_a_module_of_another_structure_is_still_refused(tmp_path):
     interrupt(tmp_path, 2, 2, cls=Own, module=narrow(6))
-    with pytest.raises(CheckpointError, match="`module` was"):
+    with pytest.raises(CheckpointError, match="`module` reads the same"):
         make(tmp_path, Own, module=narrow(6, hidden=9)).fit(X, Y, resume=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -16,7 +17,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skorchlike.callbacks.base import Callback
 from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.monitoring import check_monitor, direction
-from skorchlike.exceptions import FormatError, ParameterError
+from skorchlike.callbacks.tools.workers import Worker
+from skorchlike.exceptions import ParameterError
 from skorchlike.model.checkpoint_manifest import FINISHED, checkpoint_name
 from skorchlike.model.checkpoints import CheckpointFolder
 from skorchlike.model.trust import packages_of
@@ -24,12 +26,6 @@ from skorchlike.model.trust import packages_of
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
-
-
-HELP = (
-    "Let state_dict() of the callback at that place return numbers, strings, arrays, tensors, and "
-    "dicts and lists of them, or objects of classes from the callback's own package."
-)
 
 
 @register_callback("checkpoint")
@@ -164,6 +160,7 @@ class Checkpoint(Callback):
         resumed = self.resolved is not None  # only where a fit resumes it is known already
         self.store = CheckpointFolder(self.resolve(ctx))
         self.store.claim(ctx.run_id, None if resumed else ctx.epoch)
+        self.worker = Worker()
         self.folder = str(self.store.path)
         self.saved_at = time.monotonic()
         ctx.defer_interrupts()
@@ -173,6 +170,7 @@ class Checkpoint(Callback):
         if ctx.training and ctx.resumable:
             due = self.unit == "batch" and ctx.global_step % self.every == 0
             self._save_if(due or self._time_is_up(), ctx)
+            self.worker.end_if_orphaned()
 
     def on_epoch_end(self, ctx: Context) -> None:
         """Save an epoch that is due, the last, or the best so far."""
@@ -210,12 +208,7 @@ class Checkpoint(Callback):
         return {name: value for name, value in super().__getstate__().items() if name != "store"}
 
     def _check(self, columns: Any) -> None:
-        if self.unit != "second" and self.every % 1 != 0:
-            raise ParameterError(
-                f"The 'every' parameter of Checkpoint must be a whole number of "
-                f"{'epochs' if self.unit == 'epoch' else 'batches'}, or unit='second'. Got "
-                f"{self.every!r}."
-            )
+        _check_every(self.every, self.unit)
         if self.monitor is not None:
             check_monitor("Checkpoint", self.monitor, columns)
             self.sign = 1 if direction("Checkpoint", self.monitor, self.mode) == "min" else -1
@@ -237,8 +230,11 @@ class Checkpoint(Callback):
             best = name if self._is_best(score) else self.best_file
             first = () if best is None or best in recent else (best,)
             self._save(ctx, name, (*first, *recent), score)
-        elif ctx.interrupt_pending:
+        elif ctx.interrupt_pending or self.worker.is_orphaned():
             self._save(ctx, name, self.files)
+        if ctx.interrupt_pending:
+            where = os.path.join(str(self.folder), name)
+            print(f"skorchlike: saved as {where}; resume=True goes on from there.", file=sys.stderr)
 
     def _save(self, ctx: Context, name: str, files: tuple[str, ...], score: Any = None) -> None:
         """Write the fit as it is, this callback's new state in it."""
@@ -253,18 +249,24 @@ class Checkpoint(Callback):
             self.best_file, self.best_score = name, score
         self.files, self.last = files, name
         try:
-            snapshot, trusted = ctx.snapshot(copied=False), packages_of(_components(ctx))
+            snapshot, trusted = ctx.snapshot(copied=False), packages_of(components_of(ctx))
             self.store.save(snapshot, files, score, self.best_file, trusted)
-        except BaseException as error:
-            if isinstance(error, FormatError):
-                error.add_note(HELP)
+        except BaseException:
             if before is not None:
                 self.load_state_dict(before)
             raise
         self.saved_at = time.monotonic()
 
 
-def _components(ctx: Context) -> list[Any]:
+def _check_every(every: float, unit: str) -> None:
+    if unit != "second" and every % 1 != 0:
+        raise ParameterError(
+            f"The 'every' parameter of Checkpoint must be a whole number of "
+            f"{'epochs' if unit == 'epoch' else 'batches'}, or unit='second'. Got {every!r}."
+        )
+
+
+def components_of(ctx: Context) -> list[Any]:
     """Return the parts of a fit whose packages are trusted when it is resumed."""
     net = ctx.estimator
     return [net, net.module, net.criterion, net.optimizer, *ctx.callbacks.values()]

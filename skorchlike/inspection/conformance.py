@@ -254,10 +254,11 @@ def resumes_exactly(trial: Trial) -> None:
     repeats = same(state, again.model_.callbacks_.get(NAME))  # else it holds times or the like
     for snapshot, when in zip(seen.states, ("in an epoch", "after an epoch"), strict=False):
         resumed = trial.fit(Watcher(Seen()), resume=snapshot)
-        _assert_same_weights(whole, resumed, f"a fit that was interrupted {when}, and resumed")
+        what = f"a fit and the same interrupted {when} and resumed (state_dict() must return what "
+        _assert_same_weights(whole, resumed, what + "the callback has gathered)")
         other = resumed.model_.callbacks_.get(NAME)
         assert not repeats or same(state, other), (
-            f"a fit that was interrupted {when}, and resumed, leaves another state"
+            f"a fit that was interrupted {when} and resumed leaves another state"
             f"{_difference(state, other)}; state_dict() must return all that was gathered"
         )
 

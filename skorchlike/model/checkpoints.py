@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -111,6 +112,26 @@ class CheckpointFolder:
             raise
         self._listed = known
 
+    def wait(self, seconds: float) -> None:
+        """Wait until no other fit writes there, at most so long.
+
+        Parameters
+        ----------
+        seconds : float
+            A worker of a search that was killed gives the folder back after its next batch.
+        """
+        end = time.monotonic() + seconds
+        while (self.path / LOCK).exists():
+            try:
+                FolderLock(self.path / LOCK).release()
+                return
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return
+                time.sleep(0.05)
+            except OSError:  # where nothing can be written nobody writes
+                return
+
     def release(self) -> None:
         """Let others claim the folder."""
         lock, self._lock, self._listed = self._lock, None, None
@@ -129,9 +150,10 @@ class CheckpointFolder:
                 self._lock = FolderLock(self.path / LOCK)
             except BlockingIOError:
                 raise CheckpointError(
-                    f"Another fit writes its checkpoints to {str(self.path)!r} now. Wait for its "
-                    "end, or use another path; with '{fingerprint}' in the path the fits of a "
-                    "search have a folder each."
+                    f"Another fit writes its checkpoints to {str(self.path)!r} now: one in this or "
+                    "another process, such as a worker of a search that was killed. Wait for its "
+                    "end (or end it), or use another path; with '{fingerprint}' in the path the "
+                    "fits of a search have a folder each."
                 ) from None
 
     def _check_owner(self, known: Manifest | None, run_id: str) -> None:
@@ -143,9 +165,9 @@ class CheckpointFolder:
             )
         if known is not None and known.run_id != run_id and (known.entries or names):
             raise CheckpointError(
-                f"The folder {str(self.path)!r} has the checkpoints of another fit. To go on with "
-                "that one pass resume=True; else use another path, such as one with "
-                "'{fingerprint}' in it, or delete the folder."
+                f"The folder {str(self.path)!r} has the checkpoints of another fit, or of an "
+                "earlier run of this one. To go on with that one pass resume=True; else use "
+                "another path, such as one with '{fingerprint}' in it, or delete the folder."
             )
 
     def _check_later(self, known: Manifest | None, epoch: int | None) -> None:

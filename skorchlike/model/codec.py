@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, NoneType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from skorchlike.exceptions import DamagedFileError, FormatError
-from skorchlike.model import arrays, objects, tables, values
+from skorchlike.model import arrays, objects, sparse, tables, values
 from skorchlike.model.guards import check_shared, plain_list
 from skorchlike.model.objects import below
 from skorchlike.model.trust import Trusted, dotted
@@ -29,6 +28,9 @@ LONG_INT = 2**4000
 
 DEEPEST = 150
 """So deep may be nested what is written: what reads it must not run into Python's limit."""
+
+NAMING = ("class", "name_of")
+"""Where a node has an import path."""
 
 CONTAINERS = frozenset(
     [
@@ -50,7 +52,7 @@ CONTAINERS = frozenset(
         "partial",
         "series",
         "set",
-        "sparse",
+        "sparse tensor",
         "tensor",
         "unsized",
     ]
@@ -131,7 +133,7 @@ def decode(plain: Any, tensors: dict[str, Tensor], trusted: Trusted) -> Any:
     >>> decode(*encode({1: (2.5, {"a"})}), Trusted())
     {1: (2.5, {'a'})}
     """
-    trusted.check(parts_of(plain, "class", "name_of"))
+    trusted.check(parts_of(plain, *NAMING))
     check_shared(plain)
     try:
         return Decoder(tensors, trusted)(plain)
@@ -156,25 +158,29 @@ def check_names(plain: Any, trusted: Trusted) -> None:
     FormatError
         If something else is named; it names the first such place and what is named there.
     """
-    refused: dict[str, bool] = {}
-    todo: list[tuple[Any, str]] = [(plain, "")]
-    while todo:
-        node, where = todo.pop()
-        if isinstance(node, list):
-            todo.extend((node[i], below(where, i)) for i in reversed(range(len(node))))
-        elif isinstance(node, dict) and TAG not in node:
-            todo.extend((node[key], below(where, key)) for key in reversed(node))
-        elif isinstance(node, dict):
-            todo.extend((part, where) for key, part in reversed(node.items()) if key != TAG)
-            for name in (node[key] for key in ("class", "name_of") if key in node):
-                if name not in refused:
-                    refused[name] = not _is_found(name, trusted)
-                if refused[name]:
-                    raise FormatError(
-                        f"{where or 'The value'} names {dotted(name)!r}, and so it could be "
-                        "written but not read again: that is neither of skorchlike or torch nor "
-                        "of a package that a component or callback of this fit is from."
-                    )
+    names = set(parts_of(plain, *NAMING))
+    refused = {name for name in names if not _is_found(name, trusted)}
+    if refused:
+        where, name = next(_places_of(refused, plain))
+        raise FormatError(
+            f"{where or 'The value'} names {dotted(name)!r}, and so it could be written but not "
+            "read again: a file may name what is of skorchlike, of torch's modules, or of a "
+            "package that a component or callback of the fit is from. Let state_dict() return "
+            "numbers, strings, arrays, tensors, dicts and lists of them, or such objects."
+        )
+
+
+def _places_of(names: set[str], plain: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yield where an encoded value has these names, and which."""
+    if isinstance(plain, list):
+        for i, part in enumerate(plain):
+            yield from _places_of(names, part, below(where, i))
+    elif isinstance(plain, dict):
+        tagged = TAG in plain
+        if tagged:
+            yield from ((where, plain[key]) for key in NAMING if plain.get(key) in names)
+        for key, part in plain.items():
+            yield from _places_of(names, part, where if tagged else below(where, key))
 
 
 def _is_found(name: str, trusted: Trusted) -> bool:
@@ -249,10 +255,9 @@ class Encoder:
     @staticmethod
     def _encoder_of(value: Any) -> Callable[[Encoder, Any, str], Any]:
         kind = type(value)
-        if kind is Tensor and value.layout == torch.sparse_coo and not value.requires_grad:
-            return _encode_sparse
         found = ENCODERS.get(kind) or values.ENCODERS.get(kind) or tables.encoder_of(value)
-        return found or arrays.encoder_of(value) or objects.encoder_of(value)
+        found = found or sparse.encoder_of(value) or arrays.encoder_of(value)
+        return found or objects.encoder_of(value)
 
     def remember(self, value: Any, node: Any) -> None:
         """Note which node stands for an object, before what is in it may point back to it."""
@@ -414,33 +419,6 @@ def _integer(decoder: Decoder, node: dict[str, Any]) -> int:
     return int(str(node["hex"]), 16)
 
 
-def _encode_sparse(encoder: Encoder, value: Tensor, where: str) -> Any:
-    # as the gradient of an embedding with sparse=True is
-    parts = (value._indices(), value._values())
-    return {
-        TAG: "sparse",
-        "items": [encoder(part.detach(), where) for part in parts],
-        "sizes": list(value.shape),
-        "coalesced": value.is_coalesced(),
-    }
-
-
-def _decode_sparse(decoder: Decoder, node: dict[str, Any]) -> Tensor:
-    indices, values = items_of(decoder, node)
-    # dense ones, and whole numbers: torch would round others
-    if any(type(part) is not Tensor or part.layout != torch.strided for part in (indices, values)):
-        raise DamagedFileError("Its content has a sparse tensor without indices and values")
-    if indices.dtype != torch.int64 or indices.requires_grad or values.requires_grad:
-        raise DamagedFileError("Its content has a sparse tensor with impossible indices")
-    return torch.sparse_coo_tensor(
-        indices,
-        values,
-        tuple(map(int, plain_list(node["sizes"]))),
-        is_coalesced=bool(node["coalesced"]),
-        check_invariants=True,
-    )
-
-
 ENCODERS: dict[type, Callable[[Encoder, Any, str], Any]] = {
     bytearray: _encode_bytes("bytearray"),
     bytes: _encode_bytes("bytes"),
@@ -483,10 +461,10 @@ DECODERS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "range": _decode_range,
     "set": lambda decoder, node: set(items_of(decoder, node)),
     "shared": Decoder.shared,
-    "sparse": _decode_sparse,
     "slice": lambda decoder, node: slice(*items_of(decoder, node)),
     "tuple": lambda decoder, node: tuple(items_of(decoder, node)),
     **arrays.DECODERS,
+    **sparse.DECODERS,
     **values.DECODERS,
     **tables.DECODERS,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import math
 import os
 import secrets
 import sys
@@ -17,6 +17,7 @@ from torch import Tensor
 from skorchlike.exceptions import DamagedFileError, FormatError
 from skorchlike.model import storage
 from skorchlike.model.tensor_files import (
+    METADATA,
     read_metadata,
     read_tensors,
     size_of_tensors,
@@ -28,7 +29,8 @@ VERSION = 1
 KINDS = {
     "estimator": "an estimator: read it by skorchlike.load(path)",
     "weights": "weights alone: read them by skorchlike.load_weights(estimator, path)",
-    "checkpoint": "a checkpoint: go on with it by fit(X, y, resume=path)",
+    "checkpoint": "a checkpoint: go on with it by fit(X, y, resume=path), or put its weights into "
+    "a fitted estimator by skorchlike.load_weights(estimator, path)",
 }
 LONG = 2**24
 """JSON of so many characters goes into a tensor of bytes: for headers there is a limit, 10^8."""
@@ -38,6 +40,19 @@ LONGEST = 10**8
 
 AT_ONCE = 2**24
 """So many bytes are handed to the system in one call: one of gigabytes takes longer."""
+
+START = 512
+"""So many bytes tell what a file is that is not ours."""
+
+ZIP = b"PK\x03\x04"
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""A pickle of the number with which torch.save began before it wrote archives."""
+
+PROTOCOLS = frozenset([b"\x02", b"\x03", b"\x04", b"\x05"])
+IS_FOLDER = (
+    "It is a folder: name a file in it (of a Checkpoint's: "
+    "net.model_.callbacks_.checkpoint['last'] or ['best_file'])"
+)
 
 CONTENT = "skorchlike.content"
 _ZEROS = b"0" * 64
@@ -159,7 +174,7 @@ def unpack(data: bytes | str | os.PathLike[str], kind: str) -> tuple[Any, dict[s
         _check_version(metadata, kind)
         return _checked_content(data, metadata)
     except DamagedFileError as error:
-        raise _damaged(where, error) from error.__cause__
+        raise damaged(where, error, data) from error.__cause__
     except FormatError as error:
         raise FormatError(f"{where} {error}") from None
 
@@ -180,9 +195,13 @@ def read_whole(path: Path) -> bytes:
     ------
     DamagedFileError
         If it is no such file.
+    IsADirectoryError
+        If it is a folder; it says what to name instead.
     OSError
         If it cannot be read.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, IS_FOLDER, str(path))
     if path.is_file():  # what is read from a pipe is gone
         size = path.stat().st_size
         length = int.from_bytes(storage.read(path, 8), "little")
@@ -192,20 +211,61 @@ def read_whole(path: Path) -> bytes:
             if size != 8 + length + size_of_tensors(storage.read(path, 8 + length)):
                 raise DamagedFileError("its size is not that of its tensors")
         except DamagedFileError as error:
-            raise _damaged(str(path), error) from error.__cause__
+            raise damaged(str(path), error, storage.read(path, START)) from error.__cause__
     return storage.read(path)
 
 
-def _damaged(where: str, error: DamagedFileError) -> DamagedFileError:
-    return DamagedFileError(
-        f"{where} cannot be read: {error}. It is damaged, or no file that skorchlike has written. "
-        "Take a copy of it."
+def damaged(where: str, error: DamagedFileError, start: bytes) -> DamagedFileError:
+    r"""Return the error about a file that cannot be read, with what to do.
+
+    Parameters
+    ----------
+    where : str
+        The file.
+    error : DamagedFileError
+        What is wrong with it.
+    start : bytes
+        Its first bytes; they tell what other programs write.
+
+    Examples
+    --------
+    >>> print(damaged("net.pkl", DamagedFileError("it is cut off"), b"\x80\x04\x95"))
+    net.pkl cannot be read: it looks like a pickle. Read it by pickle or joblib, only if you ...
+    """
+    told = _foreign(start) or (
+        f"{error}. It is damaged, or no file that skorchlike has written. If there is a backup "
+        "of it, use that."
+    )
+    return DamagedFileError(f"{where} cannot be read: {told}")
+
+
+def _foreign(start: bytes) -> str:
+    """Return what a file of another kind looks like and how to read it, or nothing."""
+    if not start:
+        return "it is empty. If there is a backup of it, use that."
+    if METADATA.encode() in start[:START]:
+        return ""  # one of ours that is damaged: its length may start like anything
+    if start.startswith(ZIP):
+        name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
+        if b"/data" not in name:
+            return "it looks like a zip archive, such as numpy.savez writes, not like safetensors."
+    elif not start.startswith(OLD_TORCH):
+        is_pickle = start[0] == 0x80 and start[1:2] in PROTOCOLS and start[2:3] != b"\0"
+        advice = "it looks like a pickle. Read it by pickle or joblib, only if you trust it."
+        return advice if is_pickle else ""
+    return (
+        "it looks like a file of torch.save. For a module's state_dict: "
+        "state = torch.load(path, weights_only=True), then "
+        "net.model_.module_.load_state_dict(state)."
     )
 
 
 def _check_version(metadata: dict[str, str], kind: str) -> None:
     if metadata.get("format") != FORMAT:
-        raise DamagedFileError("it was not written by skorchlike")
+        raise DamagedFileError(
+            "it was not written by skorchlike (weights in any safetensors file are read by "
+            "skorchlike.load_weights)"
+        )
     found, version = metadata.get("kind", ""), metadata.get("version", "")
     if not (version.isascii() and version.isdigit() and len(version) < 9):
         raise DamagedFileError("its header has no version of the format")
@@ -289,9 +349,39 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | list[Any]) -> N
             raise
         storage.sync_folder(target.parent)
     except OSError as error:
-        size = f"{math.ceil(sum(map(len, pieces)) / 2**20)} MiB"
-        error.add_note(f"Raised while writing {target} ({size}).")
+        _tell(error, target, sum(map(len, pieces)))
         raise
+
+
+def _tell(error: OSError, target: Path, n_bytes: int) -> None:
+    """Let an error name the file that was to be written, and what is wrong with its place."""
+    folder = target.parent
+    why = ""
+    if not os.path.isdir(folder):
+        if error.filename is not None and error.filename2 is None:
+            error.filename = str(target)  # and not that of the temporary file
+        missing = f" The folder {folder} does not exist: make it first."
+        why = f" {folder} is no folder." if os.path.exists(folder) else missing
+    elif os.path.isdir(target):
+        why = " That is a folder: name a file in it."
+    error.add_note(f"Raised while writing {target} ({_in_words(n_bytes)}).{why}")
+
+
+def _in_words(n_bytes: float) -> str:
+    """Return a size in words.
+
+    Examples
+    --------
+    >>> [_in_words(n) for n in (1, 312, 82_400, 999_999, 4.2e9)]
+    ['1 byte', '312 bytes', '82.4 kB', '1.0 MB', '4.2 GB']
+    """
+    if n_bytes < 1000:
+        return f"{n_bytes} byte{'' if n_bytes == 1 else 's'}"
+    for unit in ("kB", "MB", "GB"):
+        n_bytes /= 1000
+        if n_bytes < 999.95:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1000:.1f} TB"
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:

@@ -18,6 +18,7 @@ from skorchlike.model.devices import on_this_machine
 from skorchlike.model.files import (
     FORMAT,
     KINDS,
+    damaged,
     packed,
     read_whole,
     unpack,
@@ -272,7 +273,7 @@ def _read_weights(path: PathLike) -> tuple[dict[str, Any], bool]:
         if metadata.get("format") != FORMAT:
             return dict(read_tensors(data)), False
     except DamagedFileError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}.") from error.__cause__
+        raise damaged(str(path), error, data) from error.__cause__
     kind = metadata.get("kind")
     plain, tensors = unpack(Path(path), kind if kind in KINDS else "weights")
     if kind == "weights":

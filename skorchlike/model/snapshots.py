@@ -78,7 +78,8 @@ def check_snapshot(snapshot: Any) -> None:
     _check(snapshot["identity"], IDENTITY, "the identity")
     _check(snapshot["modes"], {"requires_grad": Mapping, "training": Mapping}, "the modes")
     _check(rng, {"torch": Tensor, "shuffle": Tensor, "loaders": Mapping, "globals": Mapping}, "rng")
-    parameters = snapshot["identity"]["parameters"].values()
+    identity = snapshot["identity"]
+    compared = [*identity["parameters"].values(), *identity["data"].values()]
     kept = snapshot["callbacks"].values()
     epoch, step, global_step = (position[name] for name in ("epoch", "step", "global_step"))
     checks = {
@@ -88,7 +89,7 @@ def check_snapshot(snapshot: Any) -> None:
         "buffers": all(isinstance(part, Tensor) for part in snapshot["buffers"].values()),
         "callbacks": all(type(part) is tuple and len(part) == 2 for part in kept),
         "history": all(type(record) is dict for record in snapshot["history"]),
-        "identity": all(isinstance(part, list) and len(part) == 2 for part in parameters),
+        "identity": all(isinstance(part, list) and len(part) == 2 for part in compared),
         "seed": snapshot["seed"] >= 0,
         "start": 0 <= snapshot["start"] <= epoch <= LARGEST,
         "epoch": len(snapshot["history"]) == epoch or not position["in_epoch"],

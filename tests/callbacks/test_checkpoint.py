@@ -2,34 +2,41 @@
 
 import copy
 import errno
+import importlib
 import json
 import math
 import os
 import pickle
 import random
 import signal
+import sys
+import textwrap
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from doubles import make_data, make_net, same_weights, weights_of
 from faulty_storage import Fault, FaultyStorage, make_snapshot
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
 
 from skorchlike import (
     Callback,
     CancelFitException,
     Checkpoint,
     EarlyStopping,
+    GradientAccumulation,
     NeuralNetClassifier,
     explain,
 )
 from skorchlike.callbacks import checkpoint as its_module
-from skorchlike.exceptions import CheckpointError, ParameterError
+from skorchlike.exceptions import CheckpointError, FormatError, ParameterError
 from skorchlike.model.checkpoints import CheckpointFolder
+from skorchlike.model.trust import packages_of
 
 X, Y = make_data()
 E = "epoch-{:06d}.safetensors".format
@@ -404,6 +411,49 @@ def test_a_fit_that_goes_on_elsewhere_keeps_only_what_is_there(tmp_path):
     assert files_in(tmp_path / "two") == [E(4), E(5), E(6), FINISHED]
 
 
+def test_an_older_copy_of_the_model_does_not_delete_what_is_later(tmp_path):
+    net = make_net(callbacks=[Checkpoint(tmp_path, keep=9)], max_epochs=3).fit(X, Y)
+    older = pickle.loads(pickle.dumps(net))
+    for _ in range(4):
+        net.partial_fit(X, Y)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(
+        CheckpointError,
+        match=r"later checkpoints \(epoch 7\) of this fit than .* goes on \(epoch 3\).*resume=True",
+    ):
+        older.partial_fit(X, Y)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert files_in(tmp_path) == [*map(E, range(1, 8)), FINISHED]
+    assert older.n_iter_ == 3
+    net.partial_fit(X, Y)
+    older.set_params(callbacks__checkpoint__path=tmp_path / "older").partial_fit(X, Y)
+    assert files_in(tmp_path / "older") == [E(4), FINISHED]
+
+
+def test_a_fit_resumed_from_an_earlier_checkpoint_replaces_what_is_later(tmp_path):
+    def make():
+        return make_net(callbacks=[Checkpoint(tmp_path, keep=9)], max_epochs=4)
+
+    make().fit(X, Y)
+    make().fit(X, Y, resume=tmp_path / E(2))
+    times = [(tmp_path / name).stat().st_mtime_ns for name in (E(2), E(3))]
+    assert files_in(tmp_path) == [*map(E, range(1, 5)), FINISHED]
+    (tmp_path / FINISHED).unlink()
+    with pytest.warns(UserWarning, match="finished"):
+        make().fit(X, Y, resume=True)
+    assert [(tmp_path / name).stat().st_mtime_ns for name in (E(2), E(3))] == times
+
+
+def test_a_model_that_was_interrupted_in_an_epoch_goes_on_in_its_folder(tmp_path, at_batch):
+    net = make_net(callbacks=[Signal(), Checkpoint(tmp_path)], max_epochs=3, warm_start=True)
+    at_batch(4)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, Y)
+    at_batch(None)
+    assert net.fit(X, Y).n_iter_ > 3
+    assert files_in(tmp_path)[-1] == FINISHED
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_best_of_a_fit_that_goes_on_elsewhere_is_known_if_it_is_there(tmp_path, moved):
     first = Checkpoint(tmp_path / "one", monitor="valid_loss")
@@ -466,6 +516,9 @@ def test_no_other_placeholder_is_allowed_in_the_path(tmp_path, path):
     ("path", "message"),
     [
         ("", r"The 'path' .* must be a folder, a non-empty string or a path\. Got ''"),
+        ("a\0b", r"The 'path' .* must be a folder, a non-empty string or a path"),
+        (__file__, r"The 'path' .* must be a folder\. '.*' is a file"),
+        (lambda ctx: __file__, r"must be a folder\. '.*' is a file"),
         (lambda ctx: None, r"A function as the 'path' .* must return a folder.*Got None"),
         (lambda ctx: b"bytes", r"must return a folder.*Got b'bytes'"),
         (5, "path"),
@@ -557,6 +610,152 @@ def test_impossible_arguments_are_errors_before_training(tmp_path, params, messa
 def test_explain_tells_what_is_wrong(tmp_path):
     net = make_net(callbacks=[Checkpoint(tmp_path, monitor="trian_loss")])
     assert "Checkpoint monitors 'trian_loss'" in str(explain(net))
+
+
+def test_two_of_them_in_one_fit_are_refused_with_a_way_out(tmp_path):
+    callbacks = {"one": Checkpoint(tmp_path / "1"), "two": Checkpoint(tmp_path / "2")}
+    with pytest.raises(ParameterError, match=r"'two'.*One fit can have one Checkpoint: drop one"):
+        make_net(callbacks=callbacks).fit(X, Y)
+
+    class Late(Callback):
+        order = math.inf
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    callbacks["two"] = Late()
+    with pytest.raises(ParameterError, match=r"'two'.*Give it a finite order"):
+        make_net(callbacks=callbacks).fit(X, Y)
+
+
+# ------------------------------------------------------------------ what can be read again
+
+
+class Holding(Callback):
+    """Has something in its state."""
+
+    def __init__(self, held=None):
+        self.held = held
+
+    def state_dict(self):
+        return {"deep": [0, {"held": self.held}]}
+
+    def load_state_dict(self, state):
+        self.loaded = state["deep"][1]["held"]
+
+
+@pytest.mark.parametrize("held", [StandardScaler(), StandardScaler, lambda: 0])
+def test_a_state_that_could_not_be_read_again_is_an_error_at_the_first_save(tmp_path, held):
+    net = make_net(callbacks={"own": Holding(held), "checkpoint": Checkpoint(tmp_path, every=2)})
+    with pytest.raises(FormatError, match=r"callbacks\.own.*deep\.1\.held.*(state_dict|written)"):
+        net.set_params(max_epochs=9).fit(X, Y)
+    assert files_in(tmp_path) == []
+    assert CheckpointFolder(tmp_path).newest() is None
+
+
+PACKAGE = {
+    "__init__": "",
+    "states": """
+        import dataclasses, enum
+
+        class Mood(enum.Enum):
+            GOOD = 1
+
+        @dataclasses.dataclass
+        class Kept:
+            count: int
+            mood: Mood
+        """,
+    "callbacks": """
+        from skorchlike import Callback
+        from .states import Kept, Mood
+
+        class Counting(Callback):
+            kept = None
+
+            def on_epoch_end(self, ctx):
+                self.kept = Kept(ctx.epoch, Mood.GOOD)
+
+            def state_dict(self):
+                return {"kept": self.kept}
+
+            def load_state_dict(self, state):
+                self.kept = state["kept"]
+        """,
+}
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    """A callback in a package of the user's, whose state is of another module there."""
+    folder = tmp_path / "package_of_a_user"
+    folder.mkdir()
+    for name, text in PACKAGE.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("package_of_a_user.callbacks").Counting
+    for name in [name for name in sys.modules if name.startswith("package_of_a_user")]:
+        del sys.modules[name]
+
+
+def test_a_state_of_another_module_of_the_callbacks_package_is_read_again(tmp_path, counting):
+    def make(max_epochs):
+        callbacks = {"own": counting(), "checkpoint": Checkpoint(tmp_path / "run")}
+        return make_net(callbacks=callbacks, max_epochs=max_epochs)
+
+    make(2).fit(X, Y)
+    trusted = packages_of([counting()])
+    assert trusted == ["package_of_a_user"]
+    kept = CheckpointFolder(tmp_path / "run").newest(trusted=trusted)["callbacks"]["own"][1]["kept"]
+    assert (kept.count, kept.mood.name) == (2, "GOOD")
+    assert make(3).fit(X, Y, resume=True).model_.callbacks_.own["kept"].count == 3
+
+
+def test_sparse_gradients_that_wait_for_their_step_are_saved(tmp_path):
+    class Words(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(9, 3, sparse=True)
+            self.out = torch.nn.Linear(6, 3)
+
+        def forward(self, X):
+            return self.out(self.table(X).flatten(1))
+
+    class Cut(Callback):
+        passive = True
+        to_come = True
+
+        def on_batch_begin(self, ctx):
+            if Cut.to_come and ctx.global_step == 6:
+                Cut.to_come = False
+                raise OSError("cut")
+
+    def make(name, *more):
+        accumulation = GradientAccumulation(4)
+        checkpoint = Checkpoint(tmp_path / name, unit="batch")
+        return NeuralNetClassifier(
+            Words,
+            optimizer=torch.optim.SGD,
+            optimizer__fused=False,
+            lr=0.5,
+            max_epochs=3,
+            batch_size=5,
+            random_state=0,
+            callbacks=[accumulation, checkpoint, *more],
+        )
+
+    words = np.random.default_rng(0).integers(0, 9, (40, 2))
+    y = words[:, 0] % 3
+    whole = make("whole").fit(words, y)
+    with pytest.raises(OSError, match="cut"):
+        make("cut", Cut()).fit(words, y)
+    waiting = CheckpointFolder(tmp_path / "cut").newest()["gradients"]
+    assert waiting["table.weight"].is_sparse
+    resumed = make("cut", Cut()).fit(words, y, resume=True)
+    assert same_weights(weights_of(whole.model_.module_), weights_of(resumed.model_.module_))
 
 
 # ------------------------------------------------------------------------------ failures

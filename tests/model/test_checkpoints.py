@@ -9,15 +9,21 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from collections import Counter
+from functools import partial
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from faulty_storage import RUN, E, Fault, FaultyStorage, flat, make_snapshot
+from sklearn.preprocessing import StandardScaler
 
 from skorchlike.exceptions import CheckpointError, DamagedFileError, FormatError, UntrustedError
 from skorchlike.model.checkpoints import CheckpointFolder, read_checkpoint
+from skorchlike.model.codec import decode, encode
 from skorchlike.model.files import checksum_of, pack, unpack
+from skorchlike.model.trust import Trusted, packages_of
 
 FINISHED, MANIFEST = "finished.safetensors", "manifest.json"
 
@@ -571,6 +577,110 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
         CheckpointFolder(tmp_path / "file" / "run").claim(RUN)
     assert "Checkpoints cannot be written to the folder" in told.value.__notes__[-1]
     assert CheckpointFolder(tmp_path / "file" / "run").newest() is None
+
+
+def test_a_folder_in_the_place_of_the_manifest_is_an_error_that_names_it(tmp_path):
+    (tmp_path / MANIFEST).mkdir()
+    with (
+        pytest.warns(UserWarning, match=r"manifest\.json"),
+        pytest.raises(CheckpointError, match=r"manifest\.json' is a folder.*rename"),
+    ):
+        CheckpointFolder(tmp_path).claim(RUN)
+
+
+@pytest.mark.parametrize("later", [make_snapshot(4, 2), make_snapshot(4), make_snapshot(9)])
+def test_a_claim_may_refuse_what_is_later(tmp_path, later):
+    fill(tmp_path, *epochs(2, 3), later)
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
+    folder = CheckpointFolder(tmp_path)
+    with pytest.raises(CheckpointError, match=r"later checkpoints \(epoch [49]\).*\(epoch 3\)"):
+        folder.claim(RUN, epoch=3)
+    assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+    folder.claim(RUN, epoch=9)
+    folder.claim(RUN)
+    folder.release()
+
+
+def test_what_may_be_named_is_known_when_it_is_saved(tmp_path):
+    snapshot = make_snapshot(1) | {"callbacks": {"own": ("Own", {"x": [1, Counter("ab"), Own]})}}
+    folder = CheckpointFolder(tmp_path)
+    folder.claim(RUN)
+    with pytest.raises(FormatError, match=rf"^callbacks\.own\.1\.x\.2 names '{__name__}\.Own'"):
+        folder.save(snapshot, trusted=["elsewhere"])
+    assert on_disk(tmp_path) == []
+    folder.save(snapshot, trusted=[__name__])
+    folder.save(snapshot)
+    folder.release()
+    read = CheckpointFolder(tmp_path).newest(trusted=[__name__])
+    assert read["callbacks"]["own"][1]["x"] == [1, Counter("ab"), Own]
+
+
+def test_the_packages_of_a_fit_are_those_of_its_classes_and_no_library(tmp_path):
+    class Elsewhere(Own):
+        """A class of one package that derives from one of another."""
+
+    Elsewhere.__module__ = "mine.deep"
+    here = __name__.partition(".")[0]
+    libraries = [torch.nn.Linear(1, 1), torch.optim.Adam, StandardScaler(), np.float64(1), None]
+    python = ["text", partial(print), Counter(), json.JSONDecoder]
+    assert packages_of([*libraries, *python, CheckpointFolder(tmp_path)]) == []
+    assert packages_of([Own(1, 1), Own, make_snapshot]) == sorted({here, "faulty_storage"})
+    assert packages_of([Elsewhere]) == sorted([here, "mine"])
+    Elsewhere.__module__ = "__main__"
+    assert packages_of([Elsewhere(1, 1)]) == sorted([here, "__main__"])
+
+
+def sparse_gradient(coalesced):
+    table = torch.nn.Embedding(5, 2, sparse=True)
+    (table(torch.tensor([1, 3, 1])) * torch.rand(3, 2)).sum().backward()
+    return table.weight.grad.coalesce() if coalesced else table.weight.grad
+
+
+@pytest.mark.parametrize("coalesced", [False, True])
+def test_sparse_tensors_are_read_to_the_bit(tmp_path, coalesced):
+    gradient = sparse_gradient(coalesced)
+    empty = torch.zeros(3, 4, dtype=torch.float64).to_sparse()
+    fill(tmp_path, make_snapshot(1) | {"gradients": {"a": gradient, "b": empty, "c": gradient}})
+    read = CheckpointFolder(tmp_path).newest()["gradients"]
+    for value, again in ((gradient, read["a"]), (empty, read["b"])):
+        assert again.layout == torch.sparse_coo
+        assert again.shape == value.shape
+        assert again.is_coalesced() == value.is_coalesced()
+        assert torch.equal(again._indices(), value._indices())
+        assert torch.equal(again._values(), value._values())
+        assert again.dtype == value.dtype
+    assert read["a"] is read["c"]
+
+
+def _cut(node, part, value):
+    node["items"][part] = value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda node, tensors: tensors["g.indices"].fill_(5),
+        lambda node, tensors: tensors["g.indices"].fill_(-1),
+        lambda node, tensors: tensors.update({"g.indices": torch.ones(1, 3)}),
+        lambda node, tensors: tensors.update({"g.indices": torch.ones(3, dtype=torch.int64)}),
+        lambda node, tensors: tensors.update({"g.values": torch.ones(2, 2)}),
+        lambda node, tensors: node.update(coalesced=True),
+        lambda node, tensors: node.update(sizes=[5, 3]),
+        lambda node, tensors: node.update(sizes=[2**62, 2**62]),
+        lambda node, tensors: node.update(sizes=[-5, 2]),
+        lambda node, tensors: node.update(sizes={"$": "range", "items": [0, 2**60, 1]}),
+        lambda node, tensors: node.update(items=[node["items"][0]]),
+        lambda node, tensors: _cut(node, 1, [1.0, 2.0]),
+        lambda node, tensors: _cut(node, 1, node["items"][1] | {"requires_grad": True}),
+        lambda node, tensors: _cut(node, 1, json.loads(json.dumps(node))),
+    ],
+)
+def test_an_impossible_sparse_tensor_is_damaged(change):
+    node, tensors = encode(sparse_gradient(coalesced=False), "g")
+    assert decode(node, dict(tensors), Trusted()).is_sparse
+    change(node, tensors)
+    with pytest.raises(DamagedFileError):
+        decode(node, tensors, Trusted())
 
 
 def test_a_claim_removes_what_a_crash_left_and_nothing_else(tmp_path):

@@ -4,10 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import pickle
+import re
 import stat
 import sys
 import tracemalloc
 
+import joblib
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -36,6 +40,10 @@ def data_of(plain=PLAIN, tensors=TENSORS, kind="checkpoint"):
 def header_of(data):
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def header_text(data):
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
 
 
 def resigned(data, **metadata):
@@ -164,6 +172,69 @@ def test_what_is_no_file_of_ours_is_refused(data, tmp_path):
     path.write_bytes(data)
     with pytest.raises(DamagedFileError, match="some file cannot be read: it"):
         unpack(path, "checkpoint")
+
+
+def foreign_files(folder):
+    """Write files of other programs, as name → what the error must say."""
+    state = {"a": torch.ones(3)}
+    torch.save(state, folder / "new.pt")
+    torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
+    with (folder / "handle.pt").open("wb") as file:
+        torch.save(state, file)
+    for protocol in (2, 3, 4, 5):
+        with (folder / f"{protocol}.pickle").open("wb") as file:
+            pickle.dump([np.arange(3), {"a": 1}], file, protocol)
+    (folder / "none.pickle").write_bytes(pickle.dumps(None))
+    joblib.dump({"a": np.arange(3)}, folder / "it.joblib")
+    np.savez(folder / "it.npz", a=np.arange(3))
+    (folder / "it.csv").write_text("a,b\n1,2\n" * 100)
+    (folder / "empty").write_bytes(b"")
+    of_torch = (
+        r"looks like a file of torch\.save.*torch\.load\(path, weights_only=True\).*load_state"
+    )
+    told = {
+        ".pt": of_torch,
+        ".pickle": "looks like a pickle.*pickle or joblib, only if you trust it",
+        ".joblib": "looks like a pickle",
+        ".npz": "looks like a zip archive, such as numpy",
+        ".csv": r"no safetensors file\. It is damaged, or no file .*If there is a backup",
+        "": r"is empty\. If there is a backup",
+    }
+    return {path: told[path.suffix] for path in folder.iterdir()}
+
+
+def test_file_of_another_program_is_named_with_how_to_read_it(tmp_path):
+    cases = foreign_files(tmp_path)
+    assert len(cases) == 12
+    for path, told in cases.items():
+        for source, named in ((path, re.escape(str(path))), (path.read_bytes(), "The file")):
+            with pytest.raises(DamagedFileError, match=f"{named} cannot be read: it .*{told}"):
+                unpack(source, "estimator")
+            is_of_ours = path.suffix in (".csv", "")
+            with pytest.raises(DamagedFileError) as error:
+                unpack(source, "estimator")
+            assert ("backup" in str(error.value)) == is_of_ours
+
+
+def test_damaged_file_of_ours_that_starts_like_a_pickle_is_called_damaged(tmp_path):
+    path = tmp_path / "file"
+    # the first bytes of a file are the length of its header
+    for wanted in (b"\x80\x04", b"PK"):
+        length = int.from_bytes(wanted, "little")
+        short = len(header_text(data_of({"text": ""})))
+        data = data_of({"text": "x" * (length - short)})
+        assert data.startswith(wanted)
+        for bad in (data[:-1], data[:100], data[:-1] + b"?"):
+            path.write_bytes(bad)
+            for source in (path, bad):
+                with pytest.raises(DamagedFileError, match="If there is a backup of it, use that"):
+                    unpack(source, "checkpoint")
+
+
+def test_folder_is_told_from_a_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"folder: name a file in it.*best_file") as error:
+        unpack(tmp_path, "estimator")
+    assert error.value.filename == str(tmp_path)
 
 
 def test_plain_safetensors_file_is_told_from_ours():
@@ -411,16 +482,45 @@ def test_unfinished_file_that_cannot_be_removed_is_named(tmp_path, monkeypatch):
 
 
 def test_folder_that_does_not_exist_is_named(tmp_path):
+    path = tmp_path / "absent" / "file"
     with pytest.raises(FileNotFoundError) as raised:
-        write_atomically(tmp_path / "absent" / "file", b"new")
-    assert "absent" in " ".join(raised.value.__notes__)
+        write_atomically(path, b"new")
+    assert raised.value.filename == str(path)
+    assert ".tmp" not in str(raised.value)
+    [note] = raised.value.__notes__
+    assert note.startswith(f"Raised while writing {path} (3 bytes). The folder {path.parent} does")
+
+
+def test_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "data").write_bytes(b"old")
+    with pytest.raises(NotADirectoryError) as raised:
+        write_atomically(tmp_path / "data" / "file", b"new")
+    assert f"{tmp_path / 'data'} is no folder." in raised.value.__notes__[0]
+    assert (tmp_path / "data").read_bytes() == b"old"
 
 
 def test_folder_in_the_place_of_the_file_is_left_alone(tmp_path):
     (tmp_path / "file").mkdir()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="file") as raised:
         write_atomically(tmp_path / "file", b"new")
+    assert "That is a folder: name a file in it." in raised.value.__notes__[0]
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "told"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (82_000, "82.0 kB"), (3_449_999, "3.4 MB")],
+)
+def test_size_of_a_file_that_cannot_be_written_is_told(n_bytes, told, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "sync", full)
+    with pytest.raises(OSError, match="No space") as raised:
+        write_atomically(
+            tmp_path / "file", [b"x" * (n_bytes // 2), b"x" * (n_bytes - n_bytes // 2)]
+        )
+    assert raised.value.__notes__ == [f"Raised while writing {tmp_path / 'file'} ({told})."]
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])

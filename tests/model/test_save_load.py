@@ -578,8 +578,39 @@ def test_file_of_another_kind_is_told_apart(path):
     with pytest.raises(FormatError, match=r"holds weights alone: .*load_weights"):
         load(path)
     write_atomically(path, pack({}, {}, "checkpoint"))
-    with pytest.raises(FormatError, match=r"holds a checkpoint: .*resume=path"):
+    with pytest.raises(FormatError, match=r"holds a checkpoint: .*resume=path\).*load_weights"):
         load(path)
+
+
+def test_file_of_torch_or_pickle_is_told_with_how_to_read_it(tmp_path):
+    path = tmp_path / "weights.pt"
+    est, other = fitted(), fitted(random_state=1)
+    torch.save(est.model_.module_.state_dict(), path)
+    for read in (load, lambda path: load_weights(other, path)):
+        with pytest.raises(DamagedFileError, match=r"file of torch\.save.*weights_only=True"):
+            read(path)
+    # what the error says to do
+    other.model_.module_.load_state_dict(torch.load(path, weights_only=True))
+    assert np.array_equal(outputs(other, X), outputs(est, X))
+    path.write_bytes(pickle.dumps(est))
+    for read in (load, lambda path: load_weights(other, path)):
+        with pytest.raises(DamagedFileError, match="looks like a pickle"):
+            read(path)
+
+
+def test_folder_is_told_from_a_file(tmp_path):
+    for read in (load, lambda path: load_weights(fitted(), path)):
+        with pytest.raises(IsADirectoryError, match="It is a folder: name a file in it") as error:
+            read(tmp_path)
+        assert str(tmp_path) in str(error.value)
+
+
+def test_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        save(fitted(), tmp_path / "absent" / "net.safetensors")
+    assert f"The folder {tmp_path / 'absent'} does not exist" in error.value.__notes__[0]
+    assert re.search(r"\(\d+\.\d kB\)", error.value.__notes__[0])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("plain", [{}, [], {"estimator": 3}, {"estimator": {"$": "x"}}, None])
