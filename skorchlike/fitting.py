@@ -43,8 +43,8 @@ from skorchlike.resuming import (
     check_can_go_on,
     check_resume,
     find_snapshot,
-    keep_folder,
     states_of,
+    tell_checkpoint,
 )
 from skorchlike.training.actions import DefaultActions
 from skorchlike.training.calls import in_order
@@ -206,8 +206,7 @@ def _found(fit: Fit, wanted: Wanted, found: Found | None) -> Found:
         found = find_snapshot(wanted.resume, ctx.callbacks, ctx, n_epochs, trusted)
         if found.snapshot is not None and found.snapshot["seed"] != fit.seed:
             return found
-    else:
-        keep_folder(found, ctx.callbacks)
+    tell_checkpoint(found, wanted.resume, ctx.callbacks)
     if found.snapshot is not None:
         check_can_go_on(found, fit.identity, n_epochs)
     if wanted.estimator.verbose:

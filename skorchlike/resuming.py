@@ -168,11 +168,16 @@ def _nothing_to_go_on_from(what: str, finished: Mapping[str, Any]) -> Checkpoint
     )
 
 
-def keep_folder(found: Found, callbacks: Mapping[str, Any]) -> None:
-    """Let the `Checkpoint` write where it was told to: its function is called once a fit."""
+def tell_checkpoint(found: Found, resume: Any, callbacks: Mapping[str, Any]) -> None:
+    """Tell the `Checkpoint` its folder, whose function is called once a fit, and where it goes on.
+
+    What is later than a checkpoint that was named must not be in its folder: it would be lost.
+    """
     for callback in callbacks.values():
         if isinstance(callback, Checkpoint) and found.folder is not None:
             callback.resolved = found.folder
+            named = resume is not True and found.snapshot is not None
+            callback.begins_at = found.position.epoch if named else None
 
 
 def check_can_go_on(found: Found, identity: Identity, max_epochs: int) -> None:

@@ -1,7 +1,9 @@
 """Resumed fits where a part is unusual: sizes, optimizers, buffers, structures, frozen layers."""
 
+import contextlib
 import copy
 import pickle
+import re
 import subprocess
 import sys
 
@@ -258,3 +260,33 @@ def test_warm_start_keeps_the_dtypes_of_the_optimizers_state():
     before = net.model_.optimizer_["state"][0]["mu_product"].dtype
     net = pickle.loads(pickle.dumps(copy.deepcopy(net))).fit(*data)
     assert net.model_.optimizer_["state"][0]["mu_product"].dtype == before
+
+
+def test_going_back_to_an_earlier_checkpoint_deletes_nothing_later(tmp_path):
+    callbacks = {"checkpoint": Checkpoint(tmp_path, keep=9)}
+    make(None, callbacks=callbacks).fit(X, Y)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    file = tmp_path / "epoch-000002.safetensors"
+    back = make(None, callbacks=callbacks, max_epochs=2)
+    with pytest.raises(CheckpointError, match=r"later checkpoints .epoch 4.*'checkpoint': None"):
+        back.fit(X, Y, resume=file)
+    back.fit(X, Y, resume=file, callbacks={"checkpoint": None})
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert same(make(tmp_path / "other", max_epochs=2).fit(X, Y), back)
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        ((2, 2), "goes on in epoch 2, after batch 2"),
+        ((2, None), "goes on in epoch 2, after batch 5"),
+        ((9, 9), "is finished, with 4 epochs"),
+        (None, "No checkpoint in .*begins anew"),
+    ],
+)
+def test_verbose_says_where_a_fit_goes_on(tmp_path, capsys, stop, told):
+    if stop is not None:
+        with contextlib.suppress(InterruptedError):
+            make(tmp_path).fit(X, Y, callbacks=[Stop(*stop)])
+    make(tmp_path, verbose=1).fit(X, Y, resume=True)
+    assert re.search(told, capsys.readouterr().out)

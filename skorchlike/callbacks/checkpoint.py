@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
+KEPT = ("folder", "files", "last", "best_file", "best_score")
+
 
 @register_callback("checkpoint")
 class Checkpoint(Callback):
@@ -120,6 +122,7 @@ class Checkpoint(Callback):
     best_file: str | None = None
     best_score: float | None = None
     resolved: Path | None = None
+    begins_at: int | None = None
     store: CheckpointFolder | None = None
 
     def __init__(
@@ -157,9 +160,10 @@ class Checkpoint(Callback):
         self._check(ctx.columns)
         _ = ctx.fingerprint  # read now: what the fit is made of may change while it trains
         self.files, self.last, self.best_file, self.best_score = (), None, None, None
-        resumed = self.resolved is not None  # only where a fit resumes it is known already
+        # only where a fit resumes the folder is known already
+        begins_at = ctx.epoch if self.resolved is None else self.begins_at
         self.store = CheckpointFolder(self.resolve(ctx))
-        self.store.claim(ctx.run_id, None if resumed else ctx.epoch)
+        self.store.claim(ctx.run_id, begins_at)
         self.worker = Worker()
         self.folder = str(self.store.path)
         self.saved_at = time.monotonic()
@@ -194,8 +198,7 @@ class Checkpoint(Callback):
         """Return where the checkpoints are, which there are, and the best."""
         if self.folder is None:
             return None
-        names = ("folder", "files", "last", "best_file", "best_score")
-        return {**{name: getattr(self, name) for name in names}, "files": list(self.files)}
+        return {**{name: getattr(self, name) for name in KEPT}, "files": list(self.files)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an earlier fit; a path that was said since wins at the next save."""
@@ -217,10 +220,8 @@ class Checkpoint(Callback):
         return self.unit == "second" and time.monotonic() - self.saved_at >= self.every
 
     def _is_best(self, score: Any) -> bool:
-        if score is None:
-            return False
         best = math.inf if self.best_score is None else self.sign * self.best_score
-        return self.sign * score < best  # false for NaN
+        return score is not None and self.sign * score < best  # false for NaN
 
     def _save_if(self, due: bool, ctx: Context, score: Any = None) -> None:
         """Save what is due; what is not is saved for an interruption, besides those to keep."""

@@ -181,7 +181,8 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"The folder {str(self.path)!r} has later checkpoints (epoch {last}) of this fit "
                 f"than the model that goes on (epoch {epoch}), and they would be deleted. Go on "
-                "from them by fit(..., resume=True) without warm_start, or use another path."
+                "from them by fit(..., resume=True) without warm_start, use another path, or leave "
+                "out the `Checkpoint` of this fit: fit(..., callbacks={'checkpoint': None})."
             )
 
     def _clear_up(self, known: Manifest) -> None:

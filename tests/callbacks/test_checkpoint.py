@@ -430,20 +430,6 @@ def test_an_older_copy_of_the_model_does_not_delete_what_is_later(tmp_path):
     assert files_in(tmp_path / "older") == [E(4), FINISHED]
 
 
-def test_a_fit_resumed_from_an_earlier_checkpoint_replaces_what_is_later(tmp_path):
-    def make():
-        return make_net(callbacks=[Checkpoint(tmp_path, keep=9)], max_epochs=4)
-
-    make().fit(X, Y)
-    make().fit(X, Y, resume=tmp_path / E(2))
-    times = [(tmp_path / name).stat().st_mtime_ns for name in (E(2), E(3))]
-    assert files_in(tmp_path) == [*map(E, range(1, 5)), FINISHED]
-    (tmp_path / FINISHED).unlink()
-    with pytest.warns(UserWarning, match="finished"):
-        make().fit(X, Y, resume=True)
-    assert [(tmp_path / name).stat().st_mtime_ns for name in (E(2), E(3))] == times
-
-
 def test_a_model_that_was_interrupted_in_an_epoch_goes_on_in_its_folder(tmp_path, at_batch):
     net = make_net(callbacks=[Signal(), Checkpoint(tmp_path)], max_epochs=3, warm_start=True)
     at_batch(4)
