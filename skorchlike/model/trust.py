@@ -182,7 +182,7 @@ class Trusted:
                 f"dict. Got {extra!r}: put it into a list."
             )
         if isinstance(extra, Mapping):
-            self.objects = {str(name): _checked(thing) for name, thing in extra.items()}
+            self.objects = {str(name): _value(name, thing) for name, thing in extra.items()}
             return
         for thing in extra:
             if isinstance(thing, str) and thing.strip(". "):
@@ -279,6 +279,16 @@ def _checked(thing: Any) -> Any:
         f"The `trusted` parameter takes classes, functions and names. Got {thing!r}"
         + (f": list its class, {type(thing).__name__}." if not isinstance(thing, str) else ".")
     )
+
+
+def _value(name: Any, thing: Any) -> Any:
+    """Return what a name stands for in the dict: the thing itself, as it is not looked up."""
+    if isinstance(thing, str):
+        raise ParameterError(
+            f"In a dict as the `trusted` parameter every value must be a class or function itself, "
+            f"not its name. Got {{{name!r}: {thing!r}}}: import {thing} and give that."
+        )
+    return _checked(thing)
 
 
 def _is_beneath(path: str, prefix: str) -> bool:

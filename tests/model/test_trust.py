@@ -207,6 +207,13 @@ def test_what_cannot_be_trusted_is_an_error(trusted):
         Trusted(trusted)
 
 
+def test_name_as_a_value_of_the_dict_is_told_from_what_it_names():
+    with pytest.raises(
+        ParameterError, match=r"value must be a class .*\{'a\.B': 'c\.D'\}: import c\.D"
+    ):
+        Trusted({"a.B": "c.D"})
+
+
 def test_local_class_cannot_be_trusted():
     class Local:
         pass

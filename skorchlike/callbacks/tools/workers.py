@@ -14,11 +14,18 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.parent = None if multiprocessing.parent_process() is None else os.getppid()
+        self.parent = multiprocessing.parent_process()
 
     def is_orphaned(self) -> bool:
-        """Whether the process that had started it has ended."""
-        return self.parent is not None and os.getppid() != self.parent
+        """Whether the process that had started it has ended: perhaps before this fit began."""
+        if self.parent is None or os.getppid() == self.parent.pid:
+            return False
+        try:
+            # under a fork server the numbers differ from the start; to ask is no good alone: a
+            # forked sibling holds the pipe open
+            return os.getppid() == 1 or not self.parent.is_alive()
+        except ValueError:  # joblib's workers have nothing to ask
+            return True
 
     def end_if_orphaned(self) -> None:
         """Interrupt the fit if so.
