@@ -220,8 +220,10 @@ class Checkpoint(Callback):
         return self.unit == "second" and time.monotonic() - self.saved_at >= self.every
 
     def _is_best(self, score: Any) -> bool:
+        if score is None:
+            return False
         best = math.inf if self.best_score is None else self.sign * self.best_score
-        return score is not None and self.sign * score < best  # false for NaN
+        return self.sign * score < best  # false for NaN
 
     def _save_if(self, due: bool, ctx: Context, score: Any = None) -> None:
         """Save what is due; what is not is saved for an interruption, besides those to keep."""

@@ -267,6 +267,13 @@ def test_other_version_or_kind_is_named(metadata, told, tmp_path):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("digit", "0359")
+def test_a_flipped_bit_in_the_version_is_damage_and_no_other_version(digit):
+    data = data_of().replace(b'"version":"1"', f'"version":"{digit}"'.encode())
+    with pytest.raises(DamagedFileError, match="its version is not the one that was written"):
+        unpack(data, "checkpoint")
+
+
 def test_newer_version_is_named_even_if_its_checksum_is_another():
     data = resigned(data_of(), version="7").replace(b'"sha256":"', b'"sha512":"')
     with pytest.raises(FormatError, match="format 7"):
