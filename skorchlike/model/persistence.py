@@ -28,6 +28,9 @@ from skorchlike.model.guards import check_estimator, plain_dict
 from skorchlike.model.tensor_files import read_metadata, read_tensors
 from skorchlike.model.trust import Trusted
 
+MARKS = {"kind", "skorchlike", "content", "sha256"}
+"""What the header of a file of ours has beside its format; one of them may be damaged."""
+
 NAMES = {
     "model_.module_": "module",
     "model_.criterion_": "criterion",
@@ -271,6 +274,8 @@ def _read_weights(path: PathLike) -> tuple[dict[str, Any], bool]:
     try:
         metadata = read_metadata(data)
         if metadata.get("format") != FORMAT:
+            if len(MARKS & metadata.keys()) > 2:  # else the checksum could be passed by
+                raise DamagedFileError("its format is not the one that was written")
             return dict(read_tensors(data)), False
     except DamagedFileError as error:
         raise damaged(str(path), error, data) from error.__cause__

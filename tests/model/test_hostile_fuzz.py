@@ -3,6 +3,7 @@
 import copy
 import datetime
 import enum
+import hashlib
 import json
 import math
 import random
@@ -315,11 +316,16 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def good(samples):
-    """Return what the good files hold, as text."""
+    """Return what the good files hold, in short."""
     return {
-        reader: guarded_reading.fingerprint(guarded_reading.READERS[reader](samples.paths[reader]))
+        reader: in_short(guarded_reading.READERS[reader](samples.paths[reader]))
         for reader in hostile_files.KIND_OF
     }
+
+
+def in_short(value):
+    # what a failing example prints should be readable
+    return hashlib.sha256(guarded_reading.fingerprint(value).encode()).hexdigest()
 
 
 class Slow(BaseException):
@@ -380,7 +386,7 @@ def check_changed_bytes(reader, changes, samples, good, folder):
     data = changed(samples.bytes[reader], changes)
     value = read(reader, data, folder)
     if value is not None:
-        assert guarded_reading.fingerprint(value) == good[reader]
+        assert in_short(value) == good[reader]
 
 
 READERS = st.sampled_from(["load", "weights", "checkpoint"])

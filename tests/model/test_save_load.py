@@ -774,6 +774,17 @@ def test_file_without_tensors_is_damaged(data, path):
         load_weights(fitted(), path)
 
 
+def test_a_flipped_bit_in_the_format_does_not_pass_the_checksum_by(path):
+    est = ESTIMATORS["torch's own"]()[0].fit(X, Y)
+    save_weights(est, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b'"skorchlike"', data.index(b'"format":')) + 1] ^= 1
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedFileError, match="its format is not the one that was written"):
+        load_weights(est, path)
+
+
 def test_damaged_file_changes_nothing(path):
     est = fitted()
     save_weights(est, path)
