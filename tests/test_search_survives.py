@@ -73,6 +73,7 @@ def grid(folder, n_jobs=1):
 
 
 def grid_in_parallel(folder):
+    get_reusable_executor().shutdown()  # earlier workers know no trail
     try:
         return grid(folder, n_jobs=2)
     finally:

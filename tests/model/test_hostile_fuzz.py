@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 import math
+import os
 import random
 import signal
 import string
@@ -38,6 +39,8 @@ FEW = settings(
     max_examples=150,
     deadline=None,
     database=None,
+    # the same examples in each run; with FUZZ=1 in the environment others
+    derandomize="FUZZ" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 MANY = settings(FEW, max_examples=5000)
