@@ -21,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.preprocessing import StandardScaler
-from skorchlike.digests import digest
 from torch import nn
 from torch.utils.data import (
     ConcatDataset,
@@ -43,6 +42,7 @@ from skorchlike import (
     PrintLog,
     make_callback,
 )
+from skorchlike.digests import digest
 
 X = np.arange(36, dtype=np.float32).reshape(12, 3) / 10
 Y = np.arange(12) % 2

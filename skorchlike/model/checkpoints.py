@@ -454,7 +454,9 @@ def _decode(head: Head, content: _Content, trusted: Any, path: Path) -> dict[str
         snapshot = decode(*content, Trusted(trusted))
         try:
             of_snapshot = Head.read(Head.of(snapshot, head.score).said())
-        except (ArithmeticError, LookupError, TypeError) as error:
+        except FormatError:
+            raise
+        except Exception as error:  # whatever stands where numbers should
             raise DamagedFileError("it holds no snapshot") from error
         if of_snapshot != head:
             raise DamagedFileError("its snapshot is of another place than it says")
