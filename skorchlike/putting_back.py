@@ -14,6 +14,19 @@ from skorchlike.params.continuing import load_optimizer
 from skorchlike.training.randomness import GlobalGenerators, restore_rng
 
 
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Say that a snapshot does not fit into the parts of the fit, whatever came of it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise CheckpointError(
+            "The checkpoint does not fit the module, the criterion or the optimizer that is built "
+            f"now: {e}. A callback that changes their structure must do so in on_begin, which a "
+            "fit that goes on runs again."
+        ) from e
+
+
 class PutBack:
     """Puts the bits of a snapshot into the parts of a fit.
 
@@ -35,12 +48,9 @@ class PutBack:
         self.snapshot, self.parts = snapshot, parts
         self.train, self.generator = train, generator
 
+    @_fitting()
     def before_begin(self) -> None:
         """Put in place what callbacks see in ``on_begin``."""
-        with _fitting():
-            self._before_begin()
-
-    def _before_begin(self) -> None:
         self._buffers()
         # what callbacks change of the structure, as groups of the optimizer, comes in on_begin
         self.parts.module.load_state_dict(self.snapshot["module"], strict=False)
@@ -50,6 +60,7 @@ class PutBack:
         if [len(g["params"]) for g in groups] == [len(g["params"]) for g in here]:
             load_optimizer(self.parts.optimizer, self.snapshot["optimizer"])
 
+    @_fitting()
     def everything(self, optimizer: bool = True) -> None:
         """Put everything back as it was: weights, gradients, modes, random numbers.
 
@@ -58,10 +69,6 @@ class PutBack:
         optimizer : bool, default=True
             Whether the optimizer is needed: not where the fit is finished.
         """
-        with _fitting():
-            self._everything(optimizer)
-
-    def _everything(self, optimizer: bool) -> None:
         snapshot, parts = self.snapshot, self.parts
         self._buffers()
         parts.module.load_state_dict(snapshot["module"])
@@ -116,19 +123,6 @@ def _submodule(module: torch.nn.Module, path: str) -> torch.nn.Module | None:
         return module.get_submodule(path)
     except AttributeError:
         return None
-
-
-@contextmanager
-def _fitting() -> Iterator[None]:
-    """Say that a snapshot does not fit into the parts of the fit, whatever came of it."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        raise CheckpointError(
-            "The checkpoint does not fit the module, the criterion or the optimizer that is built "
-            f"now: {e}. A callback that changes their structure must do so in on_begin, which a "
-            "fit that goes on runs again."
-        ) from e
 
 
 def buffers_beside(module: torch.nn.Module) -> dict[str, Any]:
