@@ -588,3 +588,23 @@ def test_a_fitted_estimator_is_as_it_was_after_a_failed_checkpoint(tmp_path, mon
             net.fit(X, y)
     assert net.model_ is model
     np.testing.assert_array_equal(net.predict_proba(X), predicted)
+
+
+class Interrupts(Callback):
+    """Raises a signal in the third batch."""
+
+    passive = True
+
+    def on_batch_end(self, ctx):
+        if ctx.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_fit_says_where_it_was_saved(tmp_path, capfd):
+    callbacks = [Checkpoint(tmp_path / "run"), Interrupts()]
+    net = NeuralNetClassifier(max_epochs=9, callbacks=callbacks, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, y)
+    told = capfd.readouterr().err
+    file = next((tmp_path / "run").glob("epoch-000003-step*"))
+    assert f"saved as {file}; resume=True goes on from there" in told
