@@ -162,6 +162,7 @@ class Fit:
         """Return the model with these states of its callbacks."""
         parts, ctx = self.parts, self.ctx
         classes = {name: class_name(ctx.callbacks[name]) for name in states}
+        path = None if self.loop is None else self.loop.path
         return TrainedModel(
             module_=parts.module,
             criterion_=parts.criterion,
@@ -173,6 +174,8 @@ class Fit:
             seed_=self.seed,
             place_=parts.place,
             inputs_=self.inputs,
+            path_="" if path is None else path.name,
+            path_reason_="" if path is None else path.reason,
             continuation_={
                 "callbacks": {name: (classes[name], state) for name, state in states.items()},
                 "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},

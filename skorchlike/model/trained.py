@@ -40,6 +40,11 @@ class TrainedModel:
         The device and the dtypes of the module and of its inputs.
     inputs_ : Inputs
         What was learned of the inputs: a frame's columns, and how numbers are prepared.
+    path_ : {"general", "direct", "hand-written", ""}
+        Which way the training batches of the fit went: see the page on speed. Empty where nothing
+        was trained.
+    path_reason_ : str
+        Why it was not a faster one; empty for the fastest.
     continuation_ : dict
         What a continued fit needs beside: the state of the random generators, the
         counters, the optimizer's options, the classes of the callbacks.
@@ -55,6 +60,8 @@ class TrainedModel:
     seed_: int
     place_: Any
     inputs_: Any
+    path_: str = ""
+    path_reason_: str = ""
     continuation_: dict[str, Any] = field(default_factory=dict)
 
     @property

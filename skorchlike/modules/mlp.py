@@ -152,6 +152,11 @@ class MLP(nn.Sequential):
         return x
 
     @property
+    def _chain(self) -> list[nn.Module] | None:
+        """The layers, where `forward` calls one after another and does nothing else."""
+        return list(self._modules.values()) if self._plain else None  # type: ignore[arg-type]
+
+    @property
     def init_from_data(self) -> Callable[[Any], None]:
         """Learn the bins of the piecewise-linear embedding; there only with that embedding."""
         columns = self._modules.get("columns")

@@ -20,8 +20,16 @@ from skorchlike.exceptions import (
     CancelFitException,
 )
 from skorchlike.training.batches import Batch, Data, batches_after, first_batches
-from skorchlike.training.calls import Calls, explain, resolve_actions, resolve_stages, run_exits
+from skorchlike.training.calls import (
+    Call,
+    Calls,
+    explain,
+    resolve_actions,
+    resolve_stages,
+    run_exits,
+)
 from skorchlike.training.context import Context
+from skorchlike.training.fast import Path, choose_path
 from skorchlike.training.interrupts import unbroken
 from skorchlike.training.memory import note_out_of_memory
 from skorchlike.training.modes import InEvalMode
@@ -69,6 +77,7 @@ class Loop:
         self.do = resolve_actions(ctx.callbacks, ctx.estimator)
         self.records = Records(ctx, score)
         self.states: dict[str, Any] = {}
+        self.path = Path()
         self.last_graph: Tensor | None = None
         self.resumed, self.started, self.finished = resumed, 0.0, False
 
@@ -81,6 +90,7 @@ class Loop:
         try:
             try:
                 self.run(on.on_begin)
+                self.path = choose_path(self)
                 if self.resumed is not None and not self.resumed.position.in_epoch:
                     self.put_back()
                 while ctx.epoch < ctx.max_epochs and not ctx.terminate:
@@ -140,8 +150,10 @@ class Loop:
         try:
             resumed = self.resumed
             self.begin_phase(on.on_before_train if resumed is None else resumed.on_before_train)
-            for batch in self.train_batches():
-                self.train_batch(batch)
+            batches = self.train_batches()
+            train_batch = self.path.begin(self)
+            for batch in batches:
+                train_batch(batch)
                 if interrupts.pending:
                     interrupts.raise_pending()
             self.records.end_training()
@@ -281,9 +293,13 @@ class Loop:
             for call in calls:
                 call(ctx)
         except BaseException as error:
-            explain(error, calls, call, self.where())
-            note_out_of_memory(error, ctx)
+            self.tell(error, calls, call)
             raise
+
+    def tell(self, error: BaseException, calls: Calls, call: Call) -> None:
+        """Note on an error who raised it and where."""
+        explain(error, calls, call, self.where())
+        note_out_of_memory(error, self.ctx)
 
     def run_resumable(self, calls: Calls) -> None:
         """Call all who use a stage behind which a fit can go on another time."""

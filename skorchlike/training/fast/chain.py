@@ -1,0 +1,211 @@
+"""Linear layers one after another, with the gradients written by hand instead of by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skorchlike.training.fast import kernels
+
+aten = torch.ops.aten
+
+Backward = Callable[[Tensor, Tensor], Tensor]
+
+
+class Activation(NamedTuple):
+    """How an activation is computed, and its gradient from that of its output.
+
+    Attributes
+    ----------
+    forward : callable
+        Input → output; it may overwrite the input unless that is `kept`.
+    backward : callable
+        Gradient of the output, and what was kept → gradient of the input. The kernel that
+        autograd calls too.
+    keeps_input : bool
+        Whether the input is kept for `backward`; else the output is.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Backward
+    keeps_input: bool
+
+
+def _relu(layer: Any) -> Activation:
+    kernel = aten.threshold_backward.default
+    return Activation(torch.relu_, lambda d, out: kernel(d, out, 0), False)
+
+
+def _tanh(layer: Any) -> Activation:
+    return Activation(torch.tanh_, aten.tanh_backward.default, False)
+
+
+def _sigmoid(layer: Any) -> Activation:
+    return Activation(torch.sigmoid_, aten.sigmoid_backward.default, False)
+
+
+def _gelu(layer: nn.GELU) -> Activation:
+    how, kernel = layer.approximate, aten.gelu_backward.default
+    return Activation(
+        lambda x: functional.gelu(x, approximate=how),
+        lambda d, x: kernel(d, x, approximate=how),
+        True,
+    )
+
+
+def _silu(layer: nn.SiLU) -> Activation:
+    return Activation(functional.silu, aten.silu_backward.default, True)
+
+
+def _mish(layer: nn.Mish) -> Activation:
+    return Activation(functional.mish, aten.mish_backward.default, True)
+
+
+def _leaky_relu(layer: nn.LeakyReLU) -> Activation:
+    slope, kernel = layer.negative_slope, aten.leaky_relu_backward.default
+    return Activation(
+        lambda x: functional.leaky_relu(x, slope), lambda d, x: kernel(d, x, slope, False), True
+    )
+
+
+ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
+    nn.ReLU: _relu,
+    nn.Tanh: _tanh,
+    nn.Sigmoid: _sigmoid,
+    nn.GELU: _gelu,
+    nn.SiLU: _silu,
+    nn.Mish: _mish,
+    nn.LeakyReLU: _leaky_relu,
+}
+"""The activations whose gradient is one kernel."""
+
+
+KINDS = ((torch.float32, "cpu"), (torch.float64, "cpu"))
+"""Other dtypes have kernels of their own for layers, and accelerators another order of sums."""
+
+
+class Chain:
+    """Linear layers with an activation behind some of them, forward and backward.
+
+    The kernels, and the order of their operands, are those that autograd calls, so outputs and
+    gradients are the same, bit by bit. What is spared is the graph.
+
+    Parameters
+    ----------
+    layers : list of Module
+        What `why_no_chain` has nothing against.
+
+    Attributes
+    ----------
+    gradients : dict of int to Tensor
+        The gradient of each parameter as `backward` wrote it, by the parameter's ``id``.
+    """
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        self.layers: list[tuple[Tensor, Tensor | None, Activation | None]] = []
+        self.gradients: dict[int, Tensor] = {}
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                self.layers.append((layer.weight, layer.bias, None))
+            elif not isinstance(layer, nn.Identity):
+                weight, bias, _ = self.layers.pop()
+                self.layers.append((weight, bias, ACTIVATIONS[type(layer)](layer)))
+        self.parameters = [p for w, b, _ in self.layers for p in (w, b) if p is not None]
+        of = self.gradients
+        for parameter in self.parameters:
+            of[id(parameter)] = torch.empty_like(parameter, requires_grad=False)
+        self.steps_back = [
+            (weight, activation, of[id(weight)], None if bias is None else of[id(bias)])
+            for weight, bias, activation in reversed(self.layers)
+        ]
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of shape (n, n_outputs), and keep what `backward` needs."""
+        self.kept = kept = []
+        for weight, bias, activation in self.layers:
+            z = functional.linear(x, weight, bias)
+            out = z if activation is None else activation.forward(z)
+            kept.append((x, z if activation is None or activation.keeps_input else out))
+            x = out
+        return x
+
+    def backward(self, d: Tensor) -> None:
+        """Write the gradients of the parameters, given that of the outputs."""
+        kept, left = self.kept, len(self.kept)
+        for weight, activation, of_weight, of_bias in self.steps_back:
+            x, inner = kept.pop()
+            left -= 1
+            if activation is not None:
+                d = activation.backward(d, inner)
+            torch.mm(d.t(), x, out=of_weight)
+            if of_bias is not None:
+                torch.sum(d, 0, out=of_bias)
+            if left:
+                d = torch.mm(d, weight)
+
+
+def layers_of(module: nn.Module) -> list[nn.Module] | None:
+    """Return the layers of a module that calls one after another and does nothing else, or None.
+
+    Those are a `nn.Sequential`, and a module whose class has a property ``_chain`` beside its
+    ``forward``; a subclass with another ``forward`` has none.
+    """
+    if type(module) in (nn.Linear, nn.Identity, *ACTIVATIONS):
+        return [module]
+    cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
+    parts = list(module) if cls is nn.Sequential else None  # type: ignore[call-overload]
+    if "_chain" in vars(cls):
+        parts = module._chain  # type: ignore[assignment]
+    found: list[nn.Module] = []
+    for part in () if parts is None else parts:
+        layers = layers_of(part)
+        if layers is None:
+            return None
+        found += layers
+    return found if parts else None
+
+
+def why_no_chain(module: nn.Module) -> str | None:
+    """Say why the gradients of a module are left to autograd, or None: it can be a `Chain`."""
+    layers = layers_of(module)
+    if layers is None:
+        return f"{type(module).__name__} is not linear layers with activations between them alone"
+    layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
+    linear = [isinstance(layer, nn.Linear) for layer in layers]
+    if not linear or not linear[0] or any(not (a or b) for a, b in pairwise(linear)):
+        return "an activation stands before the first linear layer, or behind another one"
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if any(layer.in_features == 1 for layer in linears[1:]):
+        return "a hidden layer has one unit"  # there autograd multiplies in another order
+    if min(layer.in_features * layer.out_features for layer in linears) == 0:
+        return "a layer is empty"
+    if any(type(part).__call__ is not nn.Module.__call__ for part in module.modules()):
+        return "a layer's __call__ is replaced"
+    return None
+
+
+def why_not_now(chain: Chain, module: nn.Module) -> str | None:
+    """Say what has come to pass that only autograd takes into account, or None."""
+    part = kernels.hooked(list(module.modules()))
+    if part is not None:
+        return f"{type(part).__name__} has hooks, or its forward is replaced"
+    kinds = set()
+    for parameter in chain.parameters:
+        kinds.add((parameter.dtype, parameter.device.type))
+        if not parameter.requires_grad:
+            return "parameters are frozen"
+        if parameter.grad is not None or kernels.has_hooks(parameter):
+            return "a parameter has a gradient already, or a hook"
+        if type(parameter) is not nn.Parameter or not parameter.is_contiguous():
+            return "a parameter is no plain one"
+    if len(kinds) > 1 or kinds.pop() not in KINDS:
+        return "the parameters are not all of float32 or all of float64, on the CPU"
+    if len(set(map(id, module.parameters()))) != len(chain.parameters):
+        return "layers share parameters, or some are in no layer"
+    return None

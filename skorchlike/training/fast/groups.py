@@ -1,0 +1,154 @@
+"""One parameter group of an optimizer, updated by one call of a fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from skorchlike.training.fast import kernels
+
+
+class Group:
+    """The parameters of a group that have gradients, and the options of the group.
+
+    Parameters
+    ----------
+    group : dict
+        One of the optimizer's ``param_groups``.
+    active : sequence of Parameter
+        Those of its parameters that have gradients.
+    state : mapping
+        The optimizer's ``state``.
+    """
+
+    needs: ClassVar[tuple[str, ...]]
+    on: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, group: dict[str, Any], active: Sequence[Tensor], state: Mapping[Any, Any]
+    ) -> None:
+        self.group, self.parameters = group, group["params"]
+        self.n_parameters = len(self.parameters)
+        self.active = list(active)
+        taken = set(map(id, active))
+        self.idle = [p for p in self.parameters if id(p) not in taken]
+
+    @classmethod
+    def why_not(cls, group: Mapping[str, Any]) -> str | None:
+        """Say which of a group's options needs the optimizer's own step, or None."""
+        if group["fused"] is not True:
+            return "fused=False"
+        for name in cls.on:
+            if group[name]:
+                return f"{name}={group[name]}"
+        return "a tensor as lr" if isinstance(group["lr"], Tensor) else None
+
+    @staticmethod
+    def has_state(state: Mapping[Any, Any], parameter: Tensor) -> bool:
+        """Whether there is all that an update of the parameter needs."""
+        return True
+
+    def is_as_it_was(self, group: dict[str, Any]) -> bool:
+        """Whether it is the same group, with the same parameters, and nothing against it."""
+        return (
+            group is self.group
+            and group["params"] is self.parameters
+            and len(self.parameters) == self.n_parameters
+            and self.why_not(group) is None
+        )
+
+    def gradients(self) -> list[Any] | None:
+        """Return the gradients, or None if other parameters have some than were active."""
+        found = [parameter.grad for parameter in self.active]
+        for gradient in found:
+            if gradient is None:
+                return None
+        for parameter in self.idle:
+            if parameter.grad is not None:
+                return None
+        return found
+
+    def update(self, gradients: Sequence[Tensor], one: Tensor) -> None:
+        """Update the active parameters; gradients are off."""
+        raise NotImplementedError
+
+
+class AdamGroup(Group):
+    """A group of Adam or AdamW."""
+
+    needs = ("fused_adam", "fused_adamw", "foreach_add")
+    on = ("amsgrad", "capturable", "differentiable")
+
+    def __init__(
+        self, group: dict[str, Any], active: Sequence[Tensor], state: Mapping[Any, Any]
+    ) -> None:
+        super().__init__(group, active, state)
+        self.states = [state[parameter] for parameter in active]
+
+    @classmethod
+    def why_not(cls, group: Mapping[str, Any]) -> str | None:
+        """See `Group.why_not`."""
+        beta1, beta2 = group["betas"]
+        if isinstance(beta1, Tensor) or isinstance(beta2, Tensor):
+            return "tensors as betas"
+        return super().why_not(group)
+
+    @staticmethod
+    def has_state(state: Mapping[Any, Any], parameter: Tensor) -> bool:
+        """See `Group.has_state`."""
+        return parameter in state and state[parameter].keys() >= {"step", "exp_avg", "exp_avg_sq"}
+
+    def update(self, gradients: Sequence[Tensor], one: Tensor) -> None:
+        """See `Group.update`."""
+        group, states = self.group, self.states
+        beta1, beta2 = group["betas"]
+        kernel: Callable[..., None] = (
+            kernels.fused_adamw if group["decoupled_weight_decay"] else kernels.fused_adam
+        )  # type: ignore[assignment]
+        steps = [state["step"] for state in states]
+        # a tensor to add spares one conversion for each of them
+        kernels.foreach_add(steps, one, alpha=1.0)  # type: ignore[misc]
+        kernel(
+            self.active,
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            amsgrad=False,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=group["maximize"],
+            grad_scale=None,
+            found_inf=None,
+        )
+
+
+class SGDGroup(Group):
+    """A group of SGD without momentum, which has no state."""
+
+    needs = ("fused_sgd",)
+    on = ("momentum", "nesterov", "differentiable")
+
+    def update(self, gradients: Sequence[Tensor], one: Tensor) -> None:
+        """See `Group.update`."""
+        group = self.group
+        kernels.fused_sgd(  # type: ignore[misc]
+            self.active,
+            gradients,
+            [],
+            weight_decay=group["weight_decay"],
+            momentum=0.0,
+            lr=group["lr"],
+            dampening=group["dampening"],
+            nesterov=False,
+            maximize=group["maximize"],
+            is_first_step=False,
+            grad_scale=None,
+            found_inf=None,
+        )
