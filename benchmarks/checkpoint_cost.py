@@ -110,7 +110,7 @@ def contenders(size: Size, folder: Path) -> dict[str, Callable[[], object]]:
 def measure(size: Size, folder: Path, rounds: int) -> dict[str, float]:
     """Return milliseconds and megabytes of one size, medians over the rounds."""
     import numpy as np
-    from run import interleave
+    from timing import interleave
 
     timed = contenders(size, folder)
     wall, _ = interleave(timed, rounds)

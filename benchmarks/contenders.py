@@ -9,27 +9,20 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from peers import Trained, ignite, lightning, loader, skorch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-from workloads import Net, Workload
+from workloads import Workload
 
 from skorchlike import NeuralNetClassifier
+from skorchlike.modules import MLP
 
 
-class RawModel(NamedTuple):
-    """What a raw loop leaves behind."""
-
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    loss_curve: list[float]
-
-
-def reference(work: Workload) -> RawModel:
+def reference(work: Workload) -> Trained:
     """Train by the raw loop R: one shuffle and gather an epoch, fused Adam."""
     torch.manual_seed(work.seed)
     X, y = torch.from_numpy(work.X), torch.from_numpy(work.y)
@@ -41,15 +34,14 @@ def reference(work: Workload) -> RawModel:
     return _raw_loop(work, batches, fused=True)
 
 
-def raw_dataloader(work: Workload) -> RawModel:
+def raw_dataloader(work: Workload) -> Trained:
     """Train by the loop of the tutorials: a DataLoader and Adam as they come."""
     torch.manual_seed(work.seed)
-    dataset = TensorDataset(torch.from_numpy(work.X), torch.from_numpy(work.y))
-    loader = DataLoader(dataset, batch_size=work.batch_size, shuffle=work.shuffle)
-    return _raw_loop(work, lambda: loader)
+    batches = loader(work)
+    return _raw_loop(work, lambda: batches)
 
 
-def _raw_loop(work: Workload, batches: Callable[[], Iterable[Any]], **options: Any) -> RawModel:
+def _raw_loop(work: Workload, batches: Callable[[], Iterable[Any]], **options: Any) -> Trained:
     module = work.build_module()
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(module.parameters(), lr=work.lr, **options)
@@ -64,44 +56,40 @@ def _raw_loop(work: Workload, batches: Callable[[], Iterable[Any]], **options: A
             total += loss.item() * len(X)
         loss_curve.append(total / len(work.X))
     module.eval()
-    return RawModel(module, optimizer, loss_curve)
+    return Trained(module, optimizer, loss_curve)
 
 
-def _module_arguments(work: Workload) -> dict[str, Any]:
+def own_module(work: Workload) -> NeuralNetClassifier:
+    """Fit this package's classifier around the module that the raw loop trains."""
     if work.module is not None:
-        return {"module": work.module}
-    return {"module": Net, "module__sizes": work.sizes}
+        return _fit(work, module=work.module)
+    named = {f"module__{name}": value for name, value in work.arguments.items()}
+    return _fit(work, module=work.module_class, **named)
 
 
-def skorchlike(work: Workload) -> NeuralNetClassifier:
-    """Fit this package's classifier."""
+def built_in(work: Workload) -> NeuralNetClassifier:
+    """Fit this package's classifier with its built-in MLP of the same sizes.
+
+    As it comes it also standardizes the numbers, which no other contender does. With a
+    given module it begins from that one's weights and leaves the numbers as they are.
+    """
+    if work.module is None:
+        return _fit(work, module__hidden_layer_sizes=work.hidden)
+    module = MLP(work.sizes[0], work.n_classes, work.hidden)
+    for mine, given in zip(module.parameters(), work.module.parameters(), strict=True):
+        mine.data = given.detach().clone()
+    return _fit(work, module=module, numeric_transform=None)
+
+
+def _fit(work: Workload, **arguments: Any) -> NeuralNetClassifier:
     net = NeuralNetClassifier(
-        **_module_arguments(work),
+        **arguments,
         optimizer="adam",
         lr=work.lr,
         max_epochs=work.max_epochs,
         batch_size=work.batch_size,
         shuffle=work.shuffle,
         random_state=work.seed,
-    )
-    return net.fit(work.X, work.y)
-
-
-def skorch(work: Workload) -> Any:
-    """Fit skorch's classifier: its DataLoader and callbacks as they come."""
-    from skorch import NeuralNetClassifier as SkorchClassifier
-
-    torch.manual_seed(work.seed)
-    net = SkorchClassifier(
-        **_module_arguments(work),
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=work.lr,
-        max_epochs=work.max_epochs,
-        batch_size=work.batch_size,
-        iterator_train__shuffle=work.shuffle,
-        train_split=None,
-        verbose=0,
     )
     return net.fit(work.X, work.y)
 
@@ -125,17 +113,31 @@ def scikit_learn(work: Workload) -> MLPClassifier:
         return net.fit(work.X, work.y)
 
 
-REFERENCE = "raw loop R"
+REFERENCE, OWN, BUILT_IN = "raw loop R", "skorchlike", "skorchlike, built-in MLP"
+SKLEARN = "scikit-learn MLP"
 
 ALL: dict[str, Callable[[Workload], Any]] = {
     REFERENCE: reference,
-    "skorchlike": skorchlike,
+    OWN: own_module,
+    BUILT_IN: built_in,
     "skorch": skorch,
-    "scikit-learn MLP": scikit_learn,
+    "Lightning": lightning,
+    "ignite": ignite,
+    SKLEARN: scikit_learn,
     "raw, DataLoader": raw_dataloader,
 }
+MLPS = {BUILT_IN, SKLEARN}
+"""Contenders that train an MLP and nothing else."""
+
+PACKAGES = {"skorch": "skorch", "Lightning": "pytorch_lightning", "ignite": "ignite"}
 
 
 def missing() -> list[str]:
     """Return the contenders whose package is not installed."""
-    return [] if importlib.util.find_spec("skorch") else ["skorch"]
+    return [name for name, package in PACKAGES.items() if not importlib.util.find_spec(package)]
+
+
+def suited(work: Workload) -> dict[str, Callable[[Workload], Any]]:
+    """Return the contenders that are installed and can train this workload."""
+    absent = set(missing()) | (set() if work.is_mlp else MLPS)
+    return {name: fit for name, fit in ALL.items() if name not in absent}

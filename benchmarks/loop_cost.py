@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from timing import digits, interleave, spread
 
 from skorchlike import Callback, NeuralNetClassifier
 
@@ -100,3 +102,14 @@ def variants() -> dict[str, Callable[[], object]]:
         IDLE: fit(NoBatchStage, 10),
         TEN: fit(SixBatchStages, 10),
     }
+
+
+def measure(quick: bool = False) -> dict[str, Any]:
+    """Return microseconds a step of each fit, less bare iteration in the same round."""
+    rounds = 3 if quick else 15
+    wall, cpu = interleave(variants(), rounds)
+    found = {}
+    for name in (name for name in wall if name != BARE):
+        cost, cpu_cost = (np.subtract(t[name], t[BARE]) / N_STEPS * 1e6 for t in (wall, cpu))
+        found[name] = {"us": spread(cost), "cpu": digits(float(np.median(cpu_cost)))}
+    return {"n_steps": N_STEPS, "rounds": rounds, "contenders": found}

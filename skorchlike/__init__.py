@@ -1,47 +1,16 @@
 """PyTorch for scikit-learn users: estimators whose `fit` is an open, staged training loop."""
 
+from typing import TYPE_CHECKING
+
 from skorchlike.callbacks import (
-    EMA,
-    SWA,
-    Accelerate,
-    ActivationStats,
-    BatchTransform,
     Callback,
-    ChannelsLast,
-    Checkpoint,
-    Compile,
-    CSVLogger,
-    CutMix,
-    EarlyStopping,
-    Freeze,
-    GradientAccumulation,
-    GradientClipping,
-    Hooks,
-    LivePlot,
-    LRFinder,
-    LRScheduler,
-    Metrics,
-    MixedPrecision,
-    Mixup,
-    MLflow,
-    NaNGuard,
-    ParamScheduler,
-    PrintLog,
-    Profile,
-    Progress,
-    SingleBatch,
-    SingleEpoch,
-    Summary,
-    TensorBoard,
-    TimeLimit,
-    Unfreeze,
     get_callback,
     list_callbacks,
     make_callback,
     register_callback,
 )
+from skorchlike.callbacks.registry import BUILT_IN as _BUILT_IN
 from skorchlike.classifier import NeuralNetClassifier
-from skorchlike.data.sequences import PadCollate, pad_sequences
 from skorchlike.exceptions import (
     CallbackDefinitionError,
     CancelBatchException,
@@ -55,17 +24,56 @@ from skorchlike.exceptions import (
     StageError,
     UntrustedError,
 )
-from skorchlike.inspection.conformance import check_callback
-from skorchlike.inspection.explaining import explain
-from skorchlike.inspection.lr_finding import lr_find
-from skorchlike.inspection.summary import summary
+from skorchlike.lazy import lazy_names as _lazy_names
 from skorchlike.model import TrainedModel
 from skorchlike.model.display import HistoryDisplay
 from skorchlike.model.persistence import load, load_weights, save, save_weights
-from skorchlike.recipes import recipe
 from skorchlike.regressor import NeuralNetRegressor
 from skorchlike.training.context import Context
 from skorchlike.training.interrupts import SigtermInterrupt
+
+if TYPE_CHECKING:
+    from skorchlike.callbacks import (
+        EMA,
+        SWA,
+        Accelerate,
+        ActivationStats,
+        BatchTransform,
+        ChannelsLast,
+        Checkpoint,
+        Compile,
+        CSVLogger,
+        CutMix,
+        EarlyStopping,
+        Freeze,
+        GradientAccumulation,
+        GradientClipping,
+        Hooks,
+        LivePlot,
+        LRFinder,
+        LRScheduler,
+        Metrics,
+        MixedPrecision,
+        Mixup,
+        MLflow,
+        NaNGuard,
+        ParamScheduler,
+        PrintLog,
+        Profile,
+        Progress,
+        SingleBatch,
+        SingleEpoch,
+        Summary,
+        TensorBoard,
+        TimeLimit,
+        Unfreeze,
+    )
+    from skorchlike.data.sequences import PadCollate, pad_sequences
+    from skorchlike.inspection.conformance import check_callback
+    from skorchlike.inspection.explaining import explain
+    from skorchlike.inspection.lr_finding import lr_find
+    from skorchlike.inspection.summary import summary
+    from skorchlike.recipes import recipe
 
 __version__ = "0.1.0"
 
@@ -137,3 +145,19 @@ __all__ = [
     "save_weights",
     "summary",
 ]
+
+if not TYPE_CHECKING:
+    # what a plain fit does not need: a third of the time that the package takes to import
+    __getattr__, __dir__ = _lazy_names(
+        __name__,
+        {
+            **{path.partition(".")[2]: "callbacks" for path in _BUILT_IN.values()},
+            "PadCollate": "data.sequences",
+            "check_callback": "inspection.conformance",
+            "explain": "inspection.explaining",
+            "lr_find": "inspection.lr_finding",
+            "pad_sequences": "data.sequences",
+            "recipe": "recipes",
+            "summary": "inspection.summary",
+        },
+    )

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import (
@@ -321,12 +320,9 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
 
     def _outputs(self, X: Any) -> torch.Tensor:
         """Return the module's outputs for inputs as a user gives them."""
-        check_is_fitted(self)
-        return predict_model(self, self._checked_inputs(X))
+        return predict_model(self, X)
 
     def _checked_inputs(self, X: Any) -> Any:
-        if is_loader(X):
-            return X
         own = not getattr(self.model_.module_, "follows_input_dtype", False)
         return check_X(self, X, own_module=own, reset=False)
 
@@ -353,8 +349,7 @@ class BaseNeuralNet(CallbackSupportMixin, DefaultActions, RoutedParams, ABC):
         torch.Tensor of shape (n, ...), or a tuple or dict of them
             The module's outputs in eval mode, on the CPU, without a graph.
         """
-        check_is_fitted(self)
-        return forward_model(self, self._checked_inputs(X))
+        return forward_model(self, X)
 
     def plot_history(self, **plot: Any) -> HistoryDisplay:
         """Draw losses, metrics and learning rate over the epochs.

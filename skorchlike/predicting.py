@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import DataLoader
 
 from skorchlike.data.arrays import input_batches
@@ -15,16 +17,21 @@ from skorchlike.data.batches import AUTO_PREDICT_BATCH_SIZE, resolve_batch_size
 from skorchlike.data.checks import check_form
 from skorchlike.data.loading import LoaderBatches, is_loader
 from skorchlike.data.peeking import gather_targets
+from skorchlike.data.plain_inputs import plain_batches, plain_tensor
 from skorchlike.data.rows import Rows, finish
 from skorchlike.exceptions import ParameterError
 from skorchlike.model.trained import TrainedModel
-from skorchlike.nested import concatenate, main_output, map_arrays
+from skorchlike.nested import main_output, map_arrays
 from skorchlike.params.callbacks import build_callbacks, named_callbacks
 from skorchlike.params.continuing import class_name
 from skorchlike.params.routing import is_dropped
 from skorchlike.training.calls import acts_in_predict, in_order, uses_stage
 from skorchlike.training.context import Context
-from skorchlike.training.prediction import predict_batches
+from skorchlike.training.prediction import (
+    has_default_predict,
+    predict_alone,
+    predict_batches,
+)
 
 
 def predict_model(estimator: Any, X: Any) -> torch.Tensor:
@@ -33,9 +40,9 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     Parameters
     ----------
     estimator : BaseNeuralNet
-        A fitted one.
-    X : checked inputs, Dataset or DataLoader
-        The inputs.
+        A fitted one, or the error says that it is not.
+    X : inputs as a user gives them, Dataset or DataLoader
+        The inputs; they are checked.
 
     Returns
     -------
@@ -45,8 +52,8 @@ def predict_model(estimator: Any, X: Any) -> torch.Tensor:
     return run_module(estimator, X, MainOutputs)
 
 
-class MainOutputs:
-    """The outputs that predictions are made of, written into one tensor as they come.
+class JoinedRows:
+    """Tensors of neighbouring rows, written into one as they come.
 
     Kept one by one, the small tensors would settle in the heap between the large ones that
     come and go, and the memory would grow with the data.
@@ -58,13 +65,50 @@ class MainOutputs:
     """
 
     def __init__(self, n_rows: int | None) -> None:
-        self.n_rows, self.n_filled = n_rows, 0
+        self.n_rows, self.n_filled = n_rows or 0, 0
         self.whole: torch.Tensor | None = None
         self.parts: list[torch.Tensor] = []
 
+    def append(self, part: torch.Tensor) -> None:
+        """Take the next rows."""
+        shape = part.shape
+        n = shape[0] if shape else 0
+        if self.whole is None and not self.parts and 0 < n < self.n_rows:
+            self.whole = part.new_empty((self.n_rows, *shape[1:]))
+        whole, end = self.whole, self.n_filled + n
+        if whole is None:
+            self.parts.append(part)
+        elif end <= self.n_rows and n and (whole.shape[1:], whole.dtype) == (shape[1:], part.dtype):
+            whole[self.n_filled : end] = part
+            self.n_filled = end
+        else:  # of another kind: torch says what is to be said of that
+            self.parts, self.whole = [whole[: self.n_filled], part], None
+
+    def result(self) -> torch.Tensor:
+        """Return all rows as one tensor."""
+        if self.whole is not None:
+            whole = self.whole
+            return whole if self.n_filled == self.n_rows else whole[: self.n_filled].clone()
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+
+
+class MainOutputs:
+    """The outputs that predictions are made of, one row for each of the inputs.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        How many rows there will be, if that is known.
+    """
+
+    def __init__(self, n_rows: int | None) -> None:
+        self.n_rows, self.n_given = n_rows, 0
+        self.rows = JoinedRows(n_rows)
+
     def append(self, output: Any) -> None:
         """Take the output of the next batch."""
-        output = main_output(output)
+        if not isinstance(output, torch.Tensor):
+            output = main_output(output)
         if not isinstance(output, torch.Tensor):
             raise ParameterError(
                 f"The module returned a {type(output).__name__}; predict needs a tensor, or a "
@@ -73,44 +117,54 @@ class MainOutputs:
             )
         # a module that squeezes its output returns no dimension for a single row
         output = output.reshape(1) if output.ndim == 0 else output
-        n = len(output)
-        if self.whole is None and not self.parts and n < (self.n_rows or 0):
-            self.whole = output.new_empty((self.n_rows, *output.shape[1:]))
-        if self.whole is not None and output.shape[1:] == self.whole.shape[1:]:
-            # one too many shows in the count
-            self.whole[self.n_filled : self.n_filled + n] = output[
-                : len(self.whole) - self.n_filled
-            ]
-        else:
-            self.parts.append(output)
-        self.n_filled += n
+        self.rows.append(output)
+        self.n_given += output.shape[0]
 
     def result(self) -> torch.Tensor:
         """Return all outputs as one tensor."""
-        if self.n_rows is not None and self.n_filled != self.n_rows:
+        if self.n_rows is not None and self.n_given != self.n_rows:
             raise ParameterError(
-                f"The module returned {self.n_filled} rows for {self.n_rows} rows of X. It must "
+                f"The module returned {self.n_given} rows for {self.n_rows} rows of X. It must "
                 "return one for each."
             )
-        if self.whole is not None and not self.parts:
-            return self.whole
-        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
+        return self.rows.result()
 
 
 class AllOutputs:
-    """All that the module returns, on the CPU."""
+    """All that the module returns, on the CPU.
+
+    Parameters
+    ----------
+    n_rows : int or None
+        How many rows there will be, if that is known.
+    """
 
     def __init__(self, n_rows: int | None) -> None:
-        self.parts: list[Any] = []
+        self.n_rows = n_rows
+        self.rows: Any = None
 
     def append(self, output: Any) -> None:
         """Take the output of the next batch."""
         output = tuple(output) if isinstance(output, list) else output
-        self.parts.append(map_arrays(lambda tensor: tensor.cpu(), output))
+        output = map_arrays(lambda tensor: tensor.cpu(), output)
+        if self.rows is None:
+            self.rows = map_arrays(lambda _: JoinedRows(self.n_rows), output)
+        _append_each(self.rows, output)
 
     def result(self) -> Any:
         """Return the joined outputs, in the structure of one."""
-        return concatenate(self.parts)
+        return map_arrays(JoinedRows.result, self.rows)
+
+
+def _append_each(rows: Any, output: Any) -> None:
+    if isinstance(rows, dict):
+        for name, part in rows.items():
+            _append_each(part, output[name])
+    elif isinstance(rows, tuple):
+        for part, of_part in zip(rows, output, strict=True):
+            _append_each(part, of_part)
+    else:
+        rows.append(output)
 
 
 def forward_model(estimator: Any, X: Any) -> Any:
@@ -124,19 +178,27 @@ def run_module(estimator: Any, X: Any, make_outputs: Any) -> Any:
     Callbacks that define predict stages or ``do_predict`` run as clones, with the
     state that the fit left them.
     """
+    if not estimator.__sklearn_is_fitted__():  # else there is nothing more to check
+        check_is_fitted(estimator)
     model = estimator.model_
     batches, n_batches, n_rows = _input_batches(estimator, model, X)
     callbacks = _predict_callbacks(estimator, model)
-    ctx = Context(
-        estimator=estimator,
-        module=model.module_,
-        device=model.device_,
-        callbacks=callbacks,
-        history=[dict(record) for record in model.history_] if callbacks else [],
-        epoch=model.n_epochs_,
-    )
+
+    def make_context() -> Context:
+        return Context(
+            estimator=estimator,
+            module=model.module_,
+            device=model.device_,
+            callbacks=callbacks,
+            history=[dict(record) for record in model.history_] if callbacks else [],
+            epoch=model.n_epochs_,
+        )
+
     outputs = make_outputs(n_rows)
-    predict_batches(ctx, batches, n_batches, outputs)
+    if not callbacks and has_default_predict(estimator):
+        predict_alone(estimator, model.module_, batches, outputs, make_context)
+    else:
+        predict_batches(make_context(), batches, n_batches, outputs)
     return outputs.result()
 
 
@@ -156,8 +218,14 @@ def _input_batches(
     estimator: Any, model: TrainedModel, X: Any
 ) -> tuple[Iterable[tuple[Any, Any, bool]], int | None, int | None]:
     """Return the batches of inputs, and how many and of how many rows as far as known."""
-    place, prepare, said = model.place_, model.inputs_.preparation, estimator.predict_batch_size
+    place, prepare, said = model.place_, model.inputs_.preparation, _said_size(estimator)
+    plain = plain_tensor(estimator, X)
+    if plain is not None:
+        n_rows = plain.shape[0]
+        size = resolve_batch_size(said, n_rows, AUTO_PREDICT_BATCH_SIZE)
+        return plain_batches(plain, size, place, prepare), -(-n_rows // size), n_rows
     if not is_loader(X):
+        X = estimator._checked_inputs(X)
         rows = Rows(model.inputs_.encode(X), place, prepare, resident=False)
         size = resolve_batch_size(said, len(rows), AUTO_PREDICT_BATCH_SIZE)
         return input_batches(rows, size), -(-len(rows) // size), len(rows)
@@ -183,6 +251,16 @@ def _input_batches(
     )
     batches = ((X, index, last) for X, _, _, index, _, last in loader)
     return batches, loader.n_batches, loader.n_rows
+
+
+def _said_size(estimator: Any) -> Any:
+    said = estimator.predict_batch_size  # `fit` checks it, but it may have been set since
+    if not (said == "auto" or (isinstance(said, Integral) and (said == -1 or int(said) > 0))):
+        raise ParameterError(
+            f"The `predict_batch_size` parameter of {type(estimator).__name__} must be 'auto', -1 "
+            f"or a positive integer. Got {said!r}."
+        )
+    return said
 
 
 def _predict_callbacks(estimator: Any, model: TrainedModel) -> dict[str, Any]:

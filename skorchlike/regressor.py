@@ -369,11 +369,11 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
         """Return numbers in the units of the target."""
         if self._scale is None:
             return y
-        return self._scale.undo(y.reshape(len(y), self.n_outputs_, *y.shape[2:]), spread=spread)
+        return self._scale.undo(y.reshape(y.shape[0], self.n_outputs_, *y.shape[2:]), spread=spread)
 
     def _in_shape(self, y: torch.Tensor) -> torch.Tensor:
         """Return numbers with one dimension if the target had one."""
-        y = y.reshape(len(y), -1)
+        y = y.reshape(y.shape[0], -1)
         return y[:, 0] if self._target_ndim == 1 else y
 
     def _decode_target(self, y: torch.Tensor) -> np.ndarray:

@@ -174,7 +174,7 @@ class OrderTable(SphinxDirective):
 
 BUILT_IN = [
     value
-    for value in vars(skorchlike).values()
+    for value in (getattr(skorchlike, name) for name in skorchlike.__all__)
     if isinstance(value, type) and issubclass(value, Callback) and value is not Callback
 ]
 

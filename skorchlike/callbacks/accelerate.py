@@ -11,7 +11,6 @@ import torch
 from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, import_extra
 from skorchlike.nested import map_arrays
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 PATCHES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
-@register_callback("accelerate")
 class Accelerate(Callback):
     """Train by Hugging Face Accelerate: it prepares module and optimizer, and runs backward.
 

@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.activation_records import ActivationRecords, measure
 from skorchlike.callbacks.tools.submodules import submodules, tensors_in
 from skorchlike.exceptions import did_you_mean
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("activation_stats")
 class ActivationStats(Callback):
     """Record mean, spread, dead share and a histogram of the outputs of layers, in training.
 

@@ -10,7 +10,6 @@ from sklearn.utils._param_validation import StrOptions
 from torch import Tensor, nn
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import arrays_of, is_nested, n_rows_of
 from skorchlike.params.calling import name_of
@@ -32,7 +31,6 @@ NO_TARGET = (
 )
 
 
-@register_callback("batch_transform")
 class BatchTransform(Callback):
     """Apply a function to each batch on the device: augmentation, noise, scaling.
 

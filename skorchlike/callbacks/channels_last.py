@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import arrays_of, first_array, is_nested, map_arrays
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-@register_callback("channels_last")
 class ChannelsLast(Callback):
     """Store images and the weights of convolutions with the channels last.
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.monitoring import check_monitor, direction
 from skorchlike.callbacks.tools.workers import Worker
 from skorchlike.exceptions import ParameterError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 KEPT = ("folder", "files", "last", "best_file", "best_score")
 
 
-@register_callback("checkpoint")
 class Checkpoint(Callback):
     """Save the whole fit to files, so that ``fit(X, y, resume=True)`` goes on with it.
 

@@ -15,7 +15,6 @@ import torch
 from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ MOST_GRAPHS = 32
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-@register_callback("compile")
 class Compile(Callback):
     """Compile the module, or all parts of a step, by ``torch.compile``.
 

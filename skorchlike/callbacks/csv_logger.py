@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ FIRST = ("epoch", "train_loss", "valid_loss")
 LAST = ("lr", "duration")
 
 
-@register_callback("csv_logger")
 class CSVLogger(Callback):
     """Write the record of each epoch to a CSV file.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.monitoring import check_monitor, direction
 from skorchlike.exceptions import ParameterError
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("early_stopping")
 class EarlyStopping(Callback):
     """Stop the fit when a monitored column of the history no longer improves.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 from skorchlike.params.patterns import Patterns, check_patterns, matching
 
@@ -70,7 +69,6 @@ class _Freezing(Callback):
                 parameter.grad = None  # an optimizer moves whatever has one, by momentum or decay
 
 
-@register_callback("freeze")
 class Freeze(_Freezing):
     """Keep parameters as they are for the whole fit.
 
@@ -125,7 +123,6 @@ class Freeze(_Freezing):
             )
 
 
-@register_callback("unfreeze")
 class Unfreeze(_Freezing):
     """Train only some parameters at first, and more and more of them by a schedule.
 

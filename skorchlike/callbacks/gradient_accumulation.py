@@ -9,14 +9,12 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 
 if TYPE_CHECKING:
     from skorchlike.callbacks.base import Setup
     from skorchlike.training.context import Context
 
 
-@register_callback("gradient_accumulation")
 class GradientAccumulation(Callback):
     """Step once for a group of batches, as for one batch of all their rows.
 

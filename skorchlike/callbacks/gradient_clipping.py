@@ -10,7 +10,6 @@ import torch
 from sklearn.utils._param_validation import Interval, Options
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -19,7 +18,6 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 INFINITE = Options(Real, {math.inf})
 
 
-@register_callback("gradient_clipping")
 class GradientClipping(Callback):
     """Limit the norm of all gradients together, or each value of them, before each step.
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.submodules import submodules
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.params.calling import name_of, parameters_of
@@ -27,7 +26,6 @@ FORWARD = ("name", "module", "inputs", "output")
 BACKWARD = ("name", "module", "grad_input", "grad_output")
 
 
-@register_callback("hooks")
 class Hooks(Callback):
     """Call functions of yours in the forward and backward passes of submodules.
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback, Setup
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.monitoring import check_monitor
 from skorchlike.exceptions import ParameterError, import_extra
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 COLOURS = {"train": "#0072B2", "valid": "#D55E00"}  # told apart by the colour-blind too
 
 
-@register_callback("live_plot")
 class LivePlot(Callback):
     """Draw columns of the history while the fit runs, in a notebook or to a file.
 

@@ -12,7 +12,6 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.lr_records import LRFinderResult
 from skorchlike.callbacks.tools.whole_states import put_back, states_of
 from skorchlike.exceptions import CancelFitException, ParameterError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("lr_finder")
 class LRFinder(Callback):
     """Raise the lr from step to step, record the loss, put everything back, suggest an lr.
 

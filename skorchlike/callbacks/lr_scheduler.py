@@ -10,7 +10,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.policies import TOTALS, Policy, is_kind, resolve_policy
 from skorchlike.callbacks.tools.schedules import Schedule, group_options, put_options
 from skorchlike.exceptions import ParameterError, warn_continued
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("lr_scheduler")
 class LRScheduler(Callback):
     """Change the learning rate by a schedule of ``torch.optim.lr_scheduler``.
 

@@ -14,7 +14,6 @@ from sklearn.base import is_classifier
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.metric_states import gathered, put_gathered
 from skorchlike.callbacks.tools.rows import Rows
 from skorchlike.callbacks.tools.scorers import (
@@ -42,7 +41,6 @@ NO_VALIDATION = (
 )
 
 
-@register_callback("metrics")
 class Metrics(Callback):
     """Record metrics on the validation data, the training data or both, each epoch.
 

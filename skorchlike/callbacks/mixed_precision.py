@@ -12,7 +12,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("mixed_precision")
 class MixedPrecision(Callback):
     """Compute module and loss in bfloat16 or float16 where that is safe, by autocast.
 

@@ -10,7 +10,6 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import arrays_of, is_nested, map_arrays, n_rows_of
 
@@ -74,7 +73,6 @@ class _Mixing(Callback):
         raise NotImplementedError
 
 
-@register_callback("mixup")
 class Mixup(_Mixing):
     """Train on weighted means of two rows.
 
@@ -125,7 +123,6 @@ class Mixup(_Mixing):
         return share
 
 
-@register_callback("cutmix")
 class CutMix(_Mixing):
     """Train on images (or series) with a patch of another.
 

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, import_extra
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_VALUE, MOST_PARAMS = 250, 6000, 100  # limits of MLflow
 
 
-@register_callback("mlflow")
 class MLflow(Callback):
     """Write parameters, the history and how the fit ended to a run of MLflow.
 

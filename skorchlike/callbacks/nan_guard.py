@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.look_back import (
     LookBack,
     all_finite,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("nan_guard")
 class NaNGuard(Callback):
     """End the fit at the first NaN or infinity, and say where it came from.
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from sklearn.utils._param_validation import StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ SHAPES: dict[str, Callable[[float], float]] = {
 """Factors by the share of the fit that is done."""
 
 
-@register_callback("param_scheduler")
 class ParamScheduler(Callback):
     """Multiply an option of the optimizer, or an attribute of submodules, by a schedule.
 

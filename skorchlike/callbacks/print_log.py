@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 LAST = ("lr", "duration")  # the least news
 
 
-@register_callback("print_log")
 class PrintLog(Callback):
     """Print the record of each epoch as a line of a table.
 

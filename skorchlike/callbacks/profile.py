@@ -13,7 +13,6 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.profile_report import Clock, ProfileReport
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ BEGINS_BATCH = ("on_batch_begin", "on_batch_valid_begin", "do_predict")
 """Of these one is the first call of a batch."""
 
 
-@register_callback("profile")
 class Profile(Callback):
     """Measure the time of each action and of each callback's stages, and what data take.
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import import_extra
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("progress")
 class Progress(Callback):
     """Show a progress bar, in a terminal or a notebook, by tqdm.
 

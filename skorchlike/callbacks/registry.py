@@ -4,11 +4,51 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar, overload
 
 from skorchlike.callbacks.base import Callback
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.params.routing import snake_case
+
+BUILT_IN = {
+    "accelerate": "accelerate.Accelerate",
+    "activation_stats": "activation_stats.ActivationStats",
+    "batch_transform": "batch_transform.BatchTransform",
+    "channels_last": "channels_last.ChannelsLast",
+    "checkpoint": "checkpoint.Checkpoint",
+    "compile": "compile.Compile",
+    "csv_logger": "csv_logger.CSVLogger",
+    "cutmix": "mixing.CutMix",
+    "early_stopping": "early_stopping.EarlyStopping",
+    "ema": "weight_averaging.EMA",
+    "freeze": "freezing.Freeze",
+    "gradient_accumulation": "gradient_accumulation.GradientAccumulation",
+    "gradient_clipping": "gradient_clipping.GradientClipping",
+    "hooks": "hooks.Hooks",
+    "live_plot": "live_plot.LivePlot",
+    "lr_finder": "lr_finder.LRFinder",
+    "lr_scheduler": "lr_scheduler.LRScheduler",
+    "metrics": "metrics.Metrics",
+    "mixed_precision": "mixed_precision.MixedPrecision",
+    "mixup": "mixing.Mixup",
+    "mlflow": "mlflow.MLflow",
+    "nan_guard": "nan_guard.NaNGuard",
+    "param_scheduler": "param_scheduler.ParamScheduler",
+    "print_log": "print_log.PrintLog",
+    "profile": "profile.Profile",
+    "progress": "progress.Progress",
+    "single_batch": "single.SingleBatch",
+    "single_epoch": "single.SingleEpoch",
+    "summary": "summary.Summary",
+    "swa": "weight_averaging.SWA",
+    "tensorboard": "tensorboard.TensorBoard",
+    "time_limit": "time_limit.TimeLimit",
+    "unfreeze": "freezing.Unfreeze",
+}
+"""Names of the built-in callbacks → file and class; the file is imported when it is needed."""
+
+_NAMES = {f"{__package__}.{path}": name for name, path in BUILT_IN.items()}
 
 _REGISTRY: dict[str, type[Callback]] = {}
 
@@ -69,19 +109,43 @@ def _register(name: str, cls: Any) -> Any:
         raise ParameterError(
             f"The name of a callback must be a non-empty string without '__'. Got {name!r}."
         )
-    taken = _REGISTRY.get(name)
-    if taken is not None and not _same(taken, cls):
+    taken = _taken_by(name)
+    if taken not in (None, _path(cls)):
         raise ParameterError(
-            f"The callback name {name!r} is registered for {taken.__module__}."
-            f"{taken.__qualname__}. Choose another."
+            f"The callback name {name!r} is registered for {taken}. Choose another."
         )
+    # the same class imported or defined again replaces itself
     _REGISTRY[name] = cls
     return cls
 
 
-def _same(one: type, other: type) -> bool:
-    """Whether two classes are the same, or one is the other imported or defined again."""
-    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+def _taken_by(name: str) -> str | None:
+    """Return where the class of a name stands, without importing it."""
+    if name in BUILT_IN:
+        return f"{__package__}.{BUILT_IN[name]}"
+    return _path(_REGISTRY[name]) if name in _REGISTRY else None
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def callback_class(name: str) -> type[Callback]:
+    """Return the class that a name stands for; a built-in one is imported by this.
+
+    Raises
+    ------
+    ParameterError
+        If nothing is registered by that name.
+    """
+    if name not in _REGISTRY and name in BUILT_IN:
+        file, _, cls = BUILT_IN[name].partition(".")
+        return getattr(import_module(f"{__package__}.{file}"), cls)
+    if name not in _REGISTRY:
+        raise ParameterError(
+            f"There is no registered callback named {name!r}.{did_you_mean(name, list_callbacks())}"
+        )
+    return _REGISTRY[name]
 
 
 def get_callback(name: str, **params: Any) -> Callback:
@@ -110,11 +174,7 @@ def get_callback(name: str, **params: Any) -> Callback:
     >>> get_callback("early_stopping", patience=3)
     EarlyStopping(patience=3)
     """
-    if name not in _REGISTRY:
-        raise ParameterError(
-            f"There is no registered callback named {name!r}.{did_you_mean(name, _REGISTRY)}"
-        )
-    cls = _REGISTRY[name]
+    cls = callback_class(name)
     valid = cls._get_param_names()
     for key in params:
         if key not in valid and key.partition("__")[0] not in cls._components:
@@ -143,9 +203,7 @@ def default_name(callback: Callback) -> str:
     registration by the user does not hold in the workers of a search.
     """
     cls = type(callback)
-    built_in = cls.__module__.startswith("skorchlike.callbacks.")
-    registered = (name for name, other in _REGISTRY.items() if built_in and _same(other, cls))
-    return next(registered, snake_case(cls.__name__))
+    return _NAMES.get(_path(cls)) or snake_case(cls.__name__)
 
 
 def list_callbacks() -> list[str]:
@@ -162,4 +220,4 @@ def list_callbacks() -> list[str]:
     >>> "early_stopping" in list_callbacks()
     True
     """
-    return sorted(_REGISTRY)
+    return sorted({*BUILT_IN, *_REGISTRY})

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("single_batch")
 class SingleBatch(Callback):
     """End the fit after a few batches of training and of validation: a smoke run.
 
@@ -70,7 +68,6 @@ class SingleBatch(Callback):
         ctx.limit_batches(self.n_batches)
 
 
-@register_callback("single_epoch")
 class SingleEpoch(Callback):
     """End the fit after a few epochs: a smoke run.
 

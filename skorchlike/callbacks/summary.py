@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.modules.layers import LayerRecorder, LayerTable
 from skorchlike.nested import n_rows_of
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("summary")
 class Summary(Callback):
     """Print a table of the layers: output shapes, parameters, multiply-adds.
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import ParameterError, did_you_mean, import_extra
 from skorchlike.params.patterns import check_patterns, matching
 
@@ -27,7 +26,6 @@ NEEDS_HISTOGRAMS = (
 )
 
 
-@register_callback("tensorboard")
 class TensorBoard(Callback):
     """Write the history, and histograms of parameters, for TensorBoard.
 

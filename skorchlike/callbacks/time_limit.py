@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skorchlike.callbacks.base import Callback
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.exceptions import CancelEpochException, ParameterError
 
 if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("time_limit")
 class TimeLimit(Callback):
     """End the fit, normally, once it has taken a given time.
 

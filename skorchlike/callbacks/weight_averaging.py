@@ -16,7 +16,6 @@ from torch.optim.swa_utils import (
     get_swa_multi_avg_fn,
 )
 
-from skorchlike.callbacks.registry import register_callback
 from skorchlike.callbacks.tools.averaging import WeightAveraging, tensors_of
 from skorchlike.callbacks.tools.batch_norms import measure_batch_norms
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from skorchlike.training.context import Context
 
 
-@register_callback("ema")
 class EMA(WeightAveraging):
     """Predict with an exponential moving average of the weights.
 
@@ -107,7 +105,6 @@ class EMA(WeightAveraging):
             )
 
 
-@register_callback("swa")
 class SWA(WeightAveraging):
     """Predict with the mean of the weights of the last epochs.
 

@@ -369,8 +369,8 @@ def as_numpy(y: Any) -> Any:
     """Return a tensor as an ndarray, anything else as it is."""
     if not isinstance(y, Tensor):
         return y
-    y = y.detach().cpu()
-    return (y.float() if y.dtype is torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
+    y = y.detach().float() if y.dtype is torch.bfloat16 else y  # NumPy has no bfloat16
+    return y.numpy(force=True)
 
 
 def check_lengths(n_rows: int, n_targets: int, names: str, X: Any = None) -> None:

@@ -19,8 +19,11 @@ from skorchlike.training.calls import (
     describe_callback,
     in_order,
     resolve_action,
+    resolve_actions,
+    resolve_stages,
     uses_stage,
 )
+from skorchlike.training.fast import BY_HAND, DIRECT, GENERAL, obstacles
 from skorchlike.training.stages import ACTIONS, TABLE
 
 NOT_SAID = ("params", "lr", "size_average", "reduce", "optimizer", "last_epoch")
@@ -81,6 +84,9 @@ class Explanation:
         first, 0 that one does not act there.
     actions : dict
         Action → who provides it, or the error that two provide it.
+    path : str
+        Which way the training batches go (``model_.path_``) and why it is not a faster one: in the
+        last fit, or before a first one as far as it can be told.
     warnings : list of str
         What looks wrong.
     parameters : DataFrame
@@ -94,6 +100,7 @@ class Explanation:
         callbacks = build_callbacks(estimator.callbacks, estimator._said_to("callbacks"))
         self.callbacks = self._ordered(callbacks)
         self.actions = {action: self._provider(action, estimator) for action in ACTIONS}
+        self.path = self._path(estimator)
         self.stages = self._stages(estimator)
         self.warnings += _wrong_parameters(estimator) + check_components(estimator)
         self._ask_callbacks(estimator)
@@ -112,6 +119,24 @@ class Explanation:
         except ParameterError as error:
             self.warnings.append(str(error))
             return f"an error: {error}"
+
+    def _path(self, estimator: BaseNeuralNet) -> str:
+        model = vars(estimator).get("model_")
+        if model is not None and model.path_:
+            return f"{model.path_}{model.path_reason_ and f': {model.path_reason_}'}"
+        try:
+            do = resolve_actions(self.callbacks, estimator)
+        except ParameterError as error:
+            return f"an error: {error}"
+        not_direct, not_by_hand = obstacles(do, resolve_stages(self.callbacks))
+        if not_direct is not None:
+            return f"{GENERAL}: {not_direct}"
+        way = f"{DIRECT}, with a fused optimizer"
+        if not_by_hand is not None:
+            return f"{way}: {not_by_hand}"
+        return (
+            f"{BY_HAND}, if the module is linear layers with activations between them; else {way}"
+        )
 
     def _stages(self, estimator: BaseNeuralNet) -> pd.DataFrame:
         rows = []
@@ -142,6 +167,7 @@ class Explanation:
         used = self.stages[(self.stages > 0).any(axis=1)]
         return (
             f"<p>A fit of {self.estimator}:</p><ul>{warnings or '<li>no warnings</li>'}</ul>"
+            f"<p>Training step: {_escape(self.path)}</p>"
             f"{used.to_html()}{self.parameters.to_html()}"
         )
 
@@ -239,6 +265,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     yield f"A fit of {explanation.estimator}, callbacks in their order: " + (
         ", ".join(explanation.callbacks) or "none"
     )
+    yield f"Training step: {explanation.path}"
     yield ""
     if explanation.warnings:
         yield "Warnings"

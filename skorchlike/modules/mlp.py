@@ -154,7 +154,7 @@ class MLP(nn.Sequential):
     @property
     def _chain(self) -> list[nn.Module] | None:
         """The layers, where `forward` calls one after another and does nothing else."""
-        return list(self._modules.values()) if self._plain else None  # type: ignore[arg-type]
+        return list(self._modules.values()) if self._plain else None
 
     @property
     def init_from_data(self) -> Callable[[Any], None]:

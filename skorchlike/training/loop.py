@@ -218,9 +218,7 @@ class Loop:
         finally:
             ctx._can_skip = False
             if on.on_batch_exit:
-                ctx._resumable = error is None or isinstance(error, CancelBatchException)
-                self.leave(on.on_batch_exit, error)
-                ctx._resumable = False
+                self.leave_batch(error)
             error = None
 
     def valid_phase(self) -> None:
@@ -312,6 +310,13 @@ class Loop:
         """Call all who use an exit stage, also when some of them fail."""
         if calls:
             run_exits(calls, self.ctx, error, self.where())
+
+    def leave_batch(self, error: BaseException | None) -> None:
+        """Call all who use the exit of a training batch; all is complete if it ended well."""
+        ctx = self.ctx
+        ctx._resumable = error is None or isinstance(error, CancelBatchException)
+        self.leave(self.on.on_batch_exit, error)
+        ctx._resumable = False
 
     def where(self) -> str:
         """Epoch and batch, for notes on errors."""

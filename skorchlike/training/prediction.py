@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
 
+from skorchlike.training.actions import DefaultActions, call_module
 from skorchlike.training.calls import Calls, explain, resolve_action, resolve_stages, run_exits
 from skorchlike.training.context import Context
 from skorchlike.training.memory import note_out_of_memory
@@ -77,3 +78,61 @@ def predict_batches(
         run_exits(on.on_predict_exit, ctx, error, "")
         ctx._kill()
         error = None  # else its traceback and this frame keep one another alive
+
+
+_DEFAULT_PREDICT = DefaultActions.do_predict
+
+
+def has_default_predict(estimator: Any) -> bool:
+    """Whether ``do_predict`` of an estimator is the default one, which just calls the module."""
+    replaced = "do_predict" in vars(estimator)
+    return type(estimator).do_predict is _DEFAULT_PREDICT and not replaced
+
+
+def predict_alone(
+    estimator: Any,
+    module: torch.nn.Module,
+    batches: Iterable[tuple[Any, Any, bool]],
+    outputs: Outputs,
+    make_context: Callable[[], Context],
+) -> None:
+    """Run the module over batches where nobody looks on.
+
+    Without callbacks and with the default ``do_predict`` this is all that `predict_batches`
+    does. A context is made for the notes on an error alone: for one row it would cost as much as
+    the module.
+
+    Parameters
+    ----------
+    estimator : BaseNeuralNet
+        Whose action it is, for the notes.
+    module : torch.nn.Module
+        The module.
+    batches : iterable of (X, index, is_last)
+        The inputs on the device.
+    outputs : Outputs
+        Gets what the module returns, batch by batch.
+    make_context : callable
+        Returns the context, without callbacks.
+    """
+    X, step = None, 0
+
+    def run(X: Any) -> Any:
+        try:
+            return call_module(module, X)
+        except BaseException as failure:
+            calls = resolve_action("predict", {}, estimator)
+            explain(failure, calls, calls[0], f", batch {step}")
+            raise
+
+    try:
+        with torch.no_grad(), InEvalMode(module):
+            for X, _, _ in batches:
+                step += 1
+                outputs.append(run(X))
+    except BaseException as failure:
+        ctx = make_context()
+        ctx.X = X
+        note_out_of_memory(failure, ctx)
+        ctx._kill()
+        raise

@@ -6,6 +6,7 @@ import torch
 from callbacks.built_in import data_for, make, make_estimator
 
 from skorchlike import Callback, NeuralNetClassifier, get_callback, list_callbacks
+from skorchlike.callbacks.registry import callback_class
 
 NAN = float("nan")
 
@@ -219,13 +220,7 @@ def test_a_bad_argument_is_an_error_before_training_that_names_it(name, params, 
     message = str(caught.value)
     assert word in message
     assert Count.n_batches == 0
-    assert get_callback_class(name).__name__ in message or word.startswith("policy__")
-
-
-def get_callback_class(name):
-    from skorchlike.callbacks.registry import _REGISTRY
-
-    return _REGISTRY[name]
+    assert callback_class(name).__name__ in message or word.startswith("policy__")
 
 
 # channels_last has no parameters: what it cannot take are other inputs

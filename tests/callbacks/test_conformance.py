@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from skorchlike import check_callback, get_callback, list_callbacks
 from skorchlike.callbacks import base
+from skorchlike.callbacks.registry import callback_class
 
 NAMES = [name for name in list_callbacks() if not name.startswith("test")]
 PASSIVE = (
@@ -76,7 +77,5 @@ def _has_defaults(name):
 
 
 def _class(name):
-    from skorchlike.callbacks.registry import _REGISTRY
-
-    assert issubclass(_REGISTRY[name], base.Callback)
-    return _REGISTRY[name]
+    assert issubclass(callback_class(name), base.Callback)
+    return callback_class(name)

@@ -217,3 +217,29 @@ def test_advice_that_is_no_list_of_sentences_is_said_with_who_gave_it(advice):
         "wrong: advise() of the callback 'wrong' (Wrong) must return a list of strings. Got "
         f"{advice!r}."
     ]
+
+
+class ActsInBatches(Callback):
+    def on_batch_end(self, ctx):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "before", "after"),
+    [
+        ([], "hand-written, if the module", "hand-written"),
+        ([EarlyStopping("train_loss")], "hand-written, if the module", "hand-written"),
+        ([ActsInBatches()], "direct, with a fused optimizer: the callback", "direct: the callback"),
+        ([Momentum()], "general: the callback 'momentum'", "general: the callback 'momentum'"),
+        ([Momentum(), AlsoSteps()], "an error", None),
+    ],
+)
+def test_it_says_which_way_batches_go_before_and_after_a_fit(callbacks, before, after):
+    net = NeuralNetClassifier(max_epochs=2, callbacks=callbacks, random_state=0)
+    explained = explain(net)
+    assert explained.path.startswith(before)
+    assert f"Training step: {explained.path}" in str(explained)
+    if after is not None:
+        net.fit(X, Y)
+        assert explain(net).path.startswith(after)
+        assert explain(net).path.startswith(net.model_.path_)

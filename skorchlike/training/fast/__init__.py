@@ -6,10 +6,10 @@ general way is taken.
 
 - ``direct``: the loop as it is, with the actions backward, step and zero_grad replaced by direct
   calls of the kernels that torch ends up in.
-- ``by hand``: the whole step, without autograd, where no callback acts in a batch and the module
-  is linear layers with activations between them.
+- ``hand-written``: the whole step, without autograd, where no callback acts in a batch and the
+  module is linear layers with activations between them.
 """
 
-from skorchlike.training.fast.path import Path, choose_path
+from skorchlike.training.fast.path import BY_HAND, DIRECT, GENERAL, Path, choose_path, obstacles
 
-__all__ = ["Path", "choose_path"]
+__all__ = ["BY_HAND", "DIRECT", "GENERAL", "Path", "choose_path", "obstacles"]

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from skorchlike.exceptions import CancelBatchException
 from skorchlike.training.batches import Batch
-from skorchlike.training.fast import chain as chains
-from skorchlike.training.fast.chain import Chain, layers_of
-from skorchlike.training.fast.heads import make_head
+from skorchlike.training.fast import kernels
+from skorchlike.training.fast.chain import Chain, layers_of, why_no_chain, why_not_parameters
+from skorchlike.training.fast.heads import make_head, why_no_head
 from skorchlike.training.fast.updates import FusedUpdate
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HandWrittenStep:
-    """Train a batch in which no callback acts, as the loop does by its default actions.
+    """Train a batch in which no callback acts but at its exit, as the loop does by default.
 
     Parameters
     ----------
@@ -30,43 +30,70 @@ class HandWrittenStep:
     """
 
     def __init__(self, loop: Loop, update: FusedUpdate) -> None:
-        ctx = loop.ctx
-        self.loop, self.ctx, self.update = loop, ctx, update
-        self.chain = Chain(layers_of(ctx.module) or [])
-        self.head = make_head(ctx._loss_function)
+        self.loop, self.ctx, self.update = loop, loop.ctx, update
+        self.chain: Any = None
+        self.head: Any = None
         self.gradients: list[list[Tensor]] = []
 
-    def why_not_now(self) -> str | None:
-        """Say what has come to pass that only the general way takes into account, or None."""
+    def why_not(self) -> str | None:
+        """Say what only the general way takes into account, or None."""
         ctx = self.ctx
-        if not torch.is_grad_enabled() or torch.is_anomaly_enabled():
-            return "gradients are off, or torch looks for anomalies"
-        if torch.is_autocast_enabled("cpu"):
-            return "autocast is on"
+        if not torch.is_grad_enabled() or torch.is_anomaly_enabled() or kernels.graph_has_hooks():
+            return "gradients are off or handed to hooks, or torch looks for anomalies"
+        if torch.is_autocast_enabled("cpu") or kernels.is_overridden():
+            return "autocast is on, or a mode that looks at torch's functions"
+        if ctx._loss_function.n_members is not None:
+            return "the module makes several predictions a row"
+        layers = layers_of(ctx.module)
+        if layers is None:
+            name = type(ctx.module).__name__
+            return f"{name} is not linear layers with activations between them alone, or has hooks"
+        reason = why_no_chain(layers) or why_no_head(ctx.criterion)
+        if reason is not None:
+            return reason
         trained = [p for group in ctx.optimizer.param_groups for p in group["params"]]
-        if set(map(id, trained)) != set(map(id, self.chain.parameters)):
-            return "the optimizer has other parameters than the layers"
-        reason = chains.why_not_now(self.chain, ctx.module)
-        if reason is None:
-            self.gradients = self._learned()
-        return reason
+        return why_not_parameters(layers, trained)
+
+    def begin(self) -> None:
+        """Take up the layers and the criterion as they are in the phase that begins."""
+        self.chain = Chain(layers_of(self.ctx.module) or [])
+        self.head = make_head(self.ctx._loss_function)
+        self.gradients = self._learned()
 
     def _learned(self) -> list[list[Tensor]]:
-        """Return where the gradients of the optimizer's groups are; empty before its first step."""
-        self.update.learn(all_active=True)
-        of = self.chain.gradients
-        return [[of[id(p)] for p in group.active] for group in self.update.groups]
+        """Return where the gradients of the optimizer's groups are; none before its first step."""
+        update, of = self.update, self.chain.gradients
+        if not update.ready() or any(group.idle for group in update.groups):
+            update.learn(all_active=True)
+        return [[of[id(p)] for p in group.active] for group in update.groups]
 
     def __call__(self, batch: Batch) -> None:
         """Run one training batch."""
         X: Any = batch[0]
-        if not self.gradients or type(X) is not Tensor or X.ndim != 2:
+        plain = type(X) is Tensor and X.ndim == 2 and X.layout is torch.strided
+        if not self.gradients or not plain:
             self.loop.train_batch(batch)
             self.gradients = self.gradients or self._learned()
             return
-        loop, ctx, do, chain = self.loop, self.ctx, self.loop.do, self.chain
-        loop.take(batch)
-        ctx._global_step += 1
+        error: BaseException | None = None
+        self.loop.take(batch)
+        self.ctx._global_step += 1
+        try:
+            self._train(X, batch)
+        except CancelBatchException as cut:
+            error = cut
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            if self.loop.on.on_batch_exit:
+                self.loop.leave_batch(error)
+            error = None
+
+    def _train(self, X: Tensor, batch: Batch) -> None:
+        """Do the five actions; an error is noted with the one that raised it."""
+        loop, ctx, chain = self.loop, self.ctx, self.chain
+        do = loop.do
         calls = do.predict
         try:
             with torch.no_grad():
@@ -83,5 +110,4 @@ class HandWrittenStep:
                 self.update.apply(self.gradients)
         except BaseException as error:
             loop.tell(error, calls, calls[0])
-            if not isinstance(error, CancelBatchException):
-                raise
+            raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +84,8 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Any], Activation]] = {
 """The activations whose gradient is one kernel."""
 
 
+LAYERS = (nn.Linear, nn.Identity, *ACTIVATIONS)
+
 KINDS = ((torch.float32, "cpu"), (torch.float64, "cpu"))
 """Other dtypes have kernels of their own for layers, and accelerators another order of sums."""
 
@@ -153,59 +154,73 @@ class Chain:
 def layers_of(module: nn.Module) -> list[nn.Module] | None:
     """Return the layers of a module that calls one after another and does nothing else, or None.
 
-    Those are a `nn.Sequential`, and a module whose class has a property ``_chain`` beside its
-    ``forward``; a subclass with another ``forward`` has none.
+    Those are a `nn.Sequential`, and a module of this package whose class has a property ``_chain``
+    beside its ``forward``; a subclass with another ``forward``, hooks or parameters of its own
+    has none.
     """
-    if type(module) in (nn.Linear, nn.Identity, *ACTIVATIONS):
+    if type(module) in LAYERS:
         return [module]
+    if type(module).__call__ is not nn.Module.__call__ or vars(module)["_parameters"]:
+        return None
     cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
-    parts = list(module) if cls is nn.Sequential else None  # type: ignore[call-overload]
-    if "_chain" in vars(cls):
-        parts = module._chain  # type: ignore[assignment]
+    parts: Any = None
+    if cls is nn.Sequential:
+        parts = list(module)  # type: ignore[call-overload]
+    elif cls.__module__.startswith("skorchlike.") and "_chain" in vars(cls):
+        parts = module._chain
+    if not parts or kernels.has_hooks(module):
+        return None
     found: list[nn.Module] = []
-    for part in () if parts is None else parts:
+    for part in parts:
         layers = layers_of(part)
         if layers is None:
             return None
         found += layers
-    return found if parts else None
+    return found
 
 
-def why_no_chain(module: nn.Module) -> str | None:
-    """Say why the gradients of a module are left to autograd, or None: it can be a `Chain`."""
-    layers = layers_of(module)
-    if layers is None:
-        return f"{type(module).__name__} is not linear layers with activations between them alone"
-    layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
-    linear = [isinstance(layer, nn.Linear) for layer in layers]
-    if not linear or not linear[0] or any(not (a or b) for a, b in pairwise(linear)):
-        return "an activation stands before the first linear layer, or behind another one"
-    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if any(layer.in_features == 1 for layer in linears[1:]):
-        return "a hidden layer has one unit"  # there autograd multiplies in another order
-    if min(layer.in_features * layer.out_features for layer in linears) == 0:
-        return "a layer is empty"
-    if any(type(part).__call__ is not nn.Module.__call__ for part in module.modules()):
-        return "a layer's __call__ is replaced"
-    return None
+def why_no_chain(layers: list[nn.Module]) -> str | None:
+    """Say why the gradients of such layers are left to autograd, or None: they are a `Chain`."""
+    after_linear, first = False, True
+    for layer in layers:
+        if kernels.has_hooks(layer):
+            return f"{type(layer).__name__} has hooks, or its forward is replaced"
+        if isinstance(layer, nn.Linear):
+            if 0 in (layer.in_features, layer.out_features):
+                return "a layer is empty"
+            if layer.in_features == 1 and not first:
+                return "a hidden layer has one unit"  # there autograd multiplies in another order
+            after_linear, first = True, False
+        elif not isinstance(layer, nn.Identity):
+            if not after_linear:
+                return "an activation stands before the first linear layer, or behind another one"
+            after_linear = False
+    return "there is no linear layer" if first else None
 
 
-def why_not_now(chain: Chain, module: nn.Module) -> str | None:
-    """Say what has come to pass that only autograd takes into account, or None."""
-    part = kernels.hooked(list(module.modules()))
-    if part is not None:
-        return f"{type(part).__name__} has hooks, or its forward is replaced"
-    kinds = set()
-    for parameter in chain.parameters:
-        kinds.add((parameter.dtype, parameter.device.type))
-        if not parameter.requires_grad:
+def why_not_parameters(layers: list[nn.Module], trained: list[Any]) -> str | None:
+    """Say why the gradients of the layers' parameters are left to autograd, or None.
+
+    Parameters
+    ----------
+    layers : list of Module
+        What `why_no_chain` has nothing against.
+    trained : list of Parameter
+        What the optimizer trains.
+    """
+    parameters = [p for part in layers for p in vars(part)["_parameters"].values() if p is not None]
+    if len({*map(id, parameters)}) < len(parameters):
+        return "layers share parameters"
+    if {*map(id, parameters)} != {*map(id, trained)}:
+        return "the optimizer has other parameters than the layers"
+    kind = parameters[0].dtype, parameters[0].device.type
+    for p in parameters:
+        if (p.dtype, p.device.type) != kind or kind not in KINDS:
+            return "the parameters are not all of float32 or all of float64, on the CPU"
+        if not p.requires_grad:
             return "parameters are frozen"
-        if parameter.grad is not None or kernels.has_hooks(parameter):
+        if p.grad is not None or kernels.has_gradient_hooks(p):
             return "a parameter has a gradient already, or a hook"
-        if type(parameter) is not nn.Parameter or not parameter.is_contiguous():
+        if type(p) is not nn.Parameter or not p.is_contiguous():
             return "a parameter is no plain one"
-    if len(kinds) > 1 or kinds.pop() not in KINDS:
-        return "the parameters are not all of float32 or all of float64, on the CPU"
-    if len(set(map(id, module.parameters()))) != len(chain.parameters):
-        return "layers share parameters, or some are in no layer"
     return None

@@ -40,7 +40,7 @@ class DirectStep:
 def direct_zero_grad(ctx: Context) -> None:
     """Do as ``do_zero_grad`` of the estimator."""
     optimizer = ctx.optimizer
-    if "zero_grad" in vars(optimizer):
+    if "zero_grad" in vars(optimizer) or kernels.is_profiled():
         ctx.estimator.do_zero_grad(ctx)
         return
     for group in optimizer.param_groups:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from skorchlike.training.fast import kernels
@@ -60,10 +61,10 @@ class Group:
         )
 
     def gradients(self) -> list[Any] | None:
-        """Return the gradients, or None if other parameters have some than were active."""
+        """Return the gradients, or None if they are sparse, or of other parameters than before."""
         found = [parameter.grad for parameter in self.active]
         for gradient in found:
-            if gradient is None:
+            if gradient is None or gradient.layout is not torch.strided:
                 return None
         for parameter in self.idle:
             if parameter.grad is not None:
@@ -100,13 +101,16 @@ class AdamGroup(Group):
         """See `Group.has_state`."""
         return parameter in state and state[parameter].keys() >= {"step", "exp_avg", "exp_avg_sq"}
 
+    def is_as_it_was(self, group: dict[str, Any]) -> bool:
+        """See `Group.is_as_it_was`."""
+        return super().is_as_it_was(group) and all(self.states)
+
     def update(self, gradients: Sequence[Tensor], one: Tensor) -> None:
         """See `Group.update`."""
         group, states = self.group, self.states
         beta1, beta2 = group["betas"]
-        kernel: Callable[..., None] = (
-            kernels.fused_adamw if group["decoupled_weight_decay"] else kernels.fused_adam
-        )  # type: ignore[assignment]
+        decoupled = group["decoupled_weight_decay"]
+        kernel: Any = kernels.fused_adamw if decoupled else kernels.fused_adam
         steps = [state["step"] for state in states]
         # a tensor to add spares one conversion for each of them
         kernels.foreach_add(steps, one, alpha=1.0)  # type: ignore[misc]

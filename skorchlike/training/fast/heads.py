@@ -16,13 +16,26 @@ Head = Callable[[Tensor, Tensor, Any], tuple[Tensor, Tensor | None]]
 """Outputs, targets, weights → the loss, and its gradient or, where it has a graph, None."""
 
 
+def why_no_head(criterion: nn.Module) -> str | None:
+    """Say why a criterion needs the graph of the whole module, or None.
+
+    One's own could tell the outputs of a layer from a leaf, or use the module's parameters.
+    """
+    name = type(criterion).__name__
+    if not type(criterion).__module__.startswith(("torch.nn.", "skorchlike.")):
+        return f"the criterion {name} is of one's own"
+    if next(criterion.parameters(), None) is not None:
+        return f"the criterion {name} has parameters"
+    if any(map(kernels.has_hooks, criterion.modules())):
+        return f"the criterion {name} has hooks, or its forward is replaced"
+    return None
+
+
 def make_head(loss_function: LossFunction) -> Head:
     """Return what computes a loss, and by hand the gradient of the two default criteria."""
     criterion: Any = loss_function.criterion
     by_autograd = AutogradHead(loss_function)
-    if kernels.hooked([criterion]) is not None or not loss_function.counts_rows:
-        return by_autograd
-    if getattr(criterion, "reduction", None) != "mean":
+    if not loss_function.counts_rows or getattr(criterion, "reduction", None) != "mean":
         return by_autograd
     if type(criterion) is nn.MSELoss:
         return MSEHead(loss_function, by_autograd)

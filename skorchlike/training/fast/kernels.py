@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as _modules
-from torch.optim import optimizer as _optimizers
+from torch.nn.modules import module as modules
+from torch.optim import lr_scheduler
+from torch.optim import optimizer as optimizers
 
 
 def _private(owner: Any, *path: str) -> Any:
@@ -36,22 +37,29 @@ log_softmax_backward: Callable[..., Tensor] | None = _private(
     torch, "_C", "_VariableFunctions", "_log_softmax_backward_data"
 )
 
-_GLOBAL_MODULE_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
+_GLOBAL_MODULE_HOOKS = [  # None where there is no such dict: then there may be hooks
+    _private(modules, name)
+    for name in (
+        "_global_forward_hooks",
+        "_global_forward_pre_hooks",
+        "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )
+]
 _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _GLOBAL_STEP_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 # whose step is the one that the fused kernels are called by
-_STEPS = {
+_STEPS: dict[type, Any] = {
     cls: inspect.unwrap(cls.step) for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 }
 
+_saved_tensors_hooks: Callable[[bool], Any] | None = _private(
+    torch, "_C", "_autograd", "_top_saved_tensors_default_hooks"
+)
+_n_function_modes: Callable[[], int] | None = _private(torch, "_C", "_len_torch_function_stack")
 _graph_log: logging.Logger | None = _private(torch.autograd.graph, "log")
 
 
@@ -61,7 +69,8 @@ def backward(loss: Tensor) -> None:
     What is left out: the check for functorch and for tensors of other classes, the log of the
     graph's nodes, and the hand-over of the context to threads of other devices.
     """
-    if run_backward is None or type(loss) is not Tensor or not loss.is_cpu or _logs_graph():
+    plain = type(loss) is Tensor and loss.is_cpu and loss.is_floating_point()
+    if run_backward is None or not plain or loss.numel() != 1 or is_overridden() or _logs_graph():
         loss.backward()
         return
     run_backward(
@@ -85,13 +94,23 @@ def step_is_own(optimizer: torch.optim.Optimizer) -> bool:
     return _STEPS.get(type(optimizer)) is inspect.unwrap(type(optimizer).step)
 
 
+def is_of_schedule(step: Any, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether what stands for an optimizer's step is torch's note that it was called.
+
+    Its schedules put that there, directly around the step of the class.
+    """
+    code = getattr(step, "__code__", None)
+    of_torch = code is not None and code.co_filename == lr_scheduler.__file__
+    return of_torch and getattr(step, "__wrapped__", None) is type(optimizer).step
+
+
 def step_hooks(optimizer: torch.optim.Optimizer) -> list[Any]:
     """Return the hooks that run around a step: those of the optimizer, and those for all.
 
     The dicts themselves, so that one can look again without another look-up.
     """
     own = [getattr(optimizer, name) for name in _STEP_HOOKS]
-    return own + [getattr(_optimizers, name) for name in _GLOBAL_STEP_HOOKS]
+    return own + [getattr(optimizers, name) for name in _GLOBAL_STEP_HOOKS]
 
 
 def is_profiled() -> bool:
@@ -99,21 +118,36 @@ def is_profiled() -> bool:
     return bool(_private(torch.autograd.profiler, "_is_profiler_enabled"))
 
 
-def hooked(modules: list[nn.Module]) -> nn.Module | None:
-    """Return the first module with hooks, or whose call is replaced or compiled; or None."""
-    if any(getattr(_modules, name, True) for name in _GLOBAL_MODULE_HOOKS):
-        return modules[0]
-    for module in modules:
-        said = vars(module)
-        replaced = "forward" in said or said.get("_compiled_call_impl") is not None
-        if replaced or any(said.get(name, True) for name in _MODULE_HOOKS):
-            return module
-    return None
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module's call shows anything to hooks, or is replaced or compiled."""
+    said = vars(module)
+    if "forward" in said or said.get("_compiled_call_impl") is not None:
+        return True
+    for name in _MODULE_HOOKS:
+        if said.get(name, True):
+            return True
+    return any(hooks is None or hooks for hooks in _GLOBAL_MODULE_HOOKS)
 
 
-def has_hooks(parameter: Tensor) -> bool:
+def has_gradient_hooks(parameter: Tensor) -> bool:
     """Whether gradients of a parameter are shown to hooks."""
     return any(getattr(parameter, name, None) for name in _PARAMETER_HOOKS)
+
+
+def graph_has_hooks() -> bool:
+    """Whether what a graph keeps is handed to hooks, such as those that keep it elsewhere."""
+    return _saved_tensors_hooks is None or _saved_tensors_hooks(True) is not None
+
+
+def is_overridden() -> bool:
+    """Whether a `TorchFunctionMode` looks at what is called."""
+    return _n_function_modes is None or _n_function_modes() > 0
+
+
+def is_scaled(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused step has been given a scale of its gradients, as a scaler of losses does."""
+    said = vars(optimizer)
+    return said.get("grad_scale") is not None or said.get("found_inf") is not None
 
 
 def lacking(*names: str) -> str | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skorchlike.training.actions import DefaultActions
 from skorchlike.training.batches import Batch
 from skorchlike.training.calls import Call, Calls
 from skorchlike.training.fast.by_hand import HandWrittenStep
-from skorchlike.training.fast.chain import why_no_chain
 from skorchlike.training.fast.direct import DirectStep, direct_backward, direct_zero_grad
 from skorchlike.training.fast.updates import FusedUpdate, why_not
 from skorchlike.training.stages import ACTIONS
@@ -28,9 +27,8 @@ BATCH_STAGES = (
     "on_before_step",
     "on_after_step",
     "on_batch_end",
-    "on_batch_exit",
 )
-"""The stages of a training batch."""
+"""The stages in the midst of a training batch; at its exit there is nothing to be done to it."""
 
 
 class Path:
@@ -42,25 +40,38 @@ class Path:
         Which way.
     reason : str
         Why it is not a faster one.
+    update : FusedUpdate, optional
+        The direct step of the optimizer.
     step : HandWrittenStep, optional
-        The hand-written step.
+        The hand-written step of a batch.
     """
 
     def __init__(
-        self, name: str = GENERAL, reason: str = "", step: HandWrittenStep | None = None
+        self,
+        name: str = GENERAL,
+        reason: str = "",
+        update: FusedUpdate | None = None,
+        step: HandWrittenStep | None = None,
     ) -> None:
-        self.name, self.reason, self.step = name, reason, step
+        self.name, self.reason = name, reason
+        self.update, self.step = update, step
 
     def begin(self, loop: Loop) -> Callable[[Batch], None]:
         """Return what trains the batches of the phase that begins."""
-        if self.step is None:
-            return loop.train_batch
-        reason = self.step.why_not_now()
-        if reason is None:
-            return self.step
-        self.step, self.name = None, DIRECT
-        self.reason = f"from epoch {loop.ctx.epoch} on {reason}"
+        if self.update is not None and not self.update.ready():
+            reason = why_not(loop.ctx.optimizer)
+            if reason is not None:  # the direct step sees it too, and leaves it to the optimizer
+                self._slow_down(GENERAL, reason, loop)
+        if self.step is not None:
+            reason = self.step.why_not()
+            if reason is None:
+                self.step.begin()
+                return self.step
+            self._slow_down(DIRECT, reason, loop)
         return loop.train_batch
+
+    def _slow_down(self, name: str, reason: str, loop: Loop) -> None:
+        self.name, self.reason, self.step = name, f"from epoch {loop.ctx.epoch} on {reason}", None
 
 
 def choose_path(loop: Loop) -> Path:
@@ -76,21 +87,47 @@ def choose_path(loop: Loop) -> Path:
     Path
         The way, and why it is not a faster one.
     """
-    do, optimizer = loop.do, loop.ctx.optimizer
-    replaced = [action for action in ACTIONS if not _is_default(getattr(do, action))]
-    if "backward" not in replaced:
+    do, ctx = loop.do, loop.ctx
+    not_direct, not_by_hand = obstacles(do, loop.on)
+    if _is_default(do.backward):
         do.backward = _in_place_of(do.backward, direct_backward)
-    not_direct = _not_default(loop, ("step", "zero_grad"), replaced) or why_not(optimizer)
+    not_direct = not_direct or why_not(ctx.optimizer)
     if not_direct is not None:
         return Path(GENERAL, not_direct)
-    update = FusedUpdate(optimizer)
+    update = FusedUpdate(ctx.optimizer)
     do.step = _in_place_of(do.step, DirectStep(update))
     do.zero_grad = _in_place_of(do.zero_grad, direct_zero_grad)
-    not_by_hand = _not_default(loop, ACTIONS, replaced) or _acts_in_batch(loop)
-    not_by_hand = not_by_hand or _why_no_chain(loop)
+    step = HandWrittenStep(loop, update)
+    not_by_hand = not_by_hand or step.why_not()
     if not_by_hand is not None:
-        return Path(DIRECT, not_by_hand)
-    return Path(BY_HAND, "", HandWrittenStep(loop, update))
+        return Path(DIRECT, not_by_hand, update)
+    return Path(BY_HAND, "", update, step)
+
+
+def obstacles(do: Any, on: Any) -> tuple[str | None, str | None]:
+    """Return what speaks against the direct and against the hand-written way, or None.
+
+    As far as callbacks and replaced actions go, which are known before a fit.
+
+    Parameters
+    ----------
+    do : namespace
+        The `Calls` of each action.
+    on : namespace
+        The `Calls` of each stage.
+    """
+    against = [
+        (action, f"{calls.owners[0]} replaces or wraps {calls.place}")
+        for action in ACTIONS
+        if not _is_default(calls := getattr(do, action))
+    ]
+    against += [
+        (stage, f"{calls.owners[0]} acts in {stage}")
+        for stage in BATCH_STAGES
+        if (calls := getattr(on, stage))
+    ]
+    not_direct = next((why for what, why in against if what in ("step", "zero_grad")), None)
+    return not_direct, against[0][1] if against else None
 
 
 def _is_default(calls: Calls) -> bool:
@@ -101,27 +138,3 @@ def _is_default(calls: Calls) -> bool:
 
 def _in_place_of(calls: Calls, call: Call) -> Calls:
     return Calls(calls.place, [(calls.owners[0], call)], calls.cancels)
-
-
-def _not_default(loop: Loop, actions: tuple[str, ...], replaced: list[str]) -> str | None:
-    for action in actions:
-        if action in replaced:
-            calls = getattr(loop.do, action)
-            return f"{calls.owners[0]} replaces or wraps {calls.place}"
-    return None
-
-
-def _acts_in_batch(loop: Loop) -> str | None:
-    for stage in BATCH_STAGES:
-        calls = getattr(loop.on, stage)
-        if calls:
-            return f"{calls.owners[0]} acts in {stage}"
-    return None
-
-
-def _why_no_chain(loop: Loop) -> str | None:
-    if loop.ctx._criterion is not None and any(True for _ in loop.ctx._criterion.parameters()):
-        return "the criterion has parameters"
-    if loop.ctx._loss_function.n_members is not None:
-        return "the module makes several predictions a row"
-    return why_no_chain(loop.ctx._module)

@@ -40,6 +40,7 @@ class FusedUpdate:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.groups: list[Group] = []
+        self.state: Any = None
         self.hooks = kernels.step_hooks(optimizer)
 
     def ready(self) -> bool:
@@ -51,6 +52,7 @@ class FusedUpdate:
             and state is self.state
             and not any(self.hooks)
             and vars(optimizer).get("step") is self.patched
+            and not kernels.is_scaled(optimizer)
             and not kernels.is_profiled()
             and len(state) == len(self.states)
             and all(map(is_, state.values(), self.states))
@@ -81,9 +83,12 @@ class FusedUpdate:
             if len(kinds) > 1 or not all(cls.has_state(state, p) for p in active):
                 return False
             groups.append(cls(group, active, state))
+        device = next((p.device for group in groups for p in group.active), None)
+        if device is None:
+            return False
         self.state, self.states = state, list(state.values())
         self.patched = vars(optimizer).get("step")
-        self.one = torch.tensor(1.0, device=groups[0].parameters[0].device)
+        self.one = torch.tensor(1.0, device=device)
         self.groups = groups
         return True
 
@@ -117,10 +122,12 @@ def why_not(optimizer: Any) -> str | None:
     if missing is not None:
         return f"this version of torch has no {missing}"
     patched = vars(optimizer).get("step")
-    if patched is not None and not hasattr(patched, "_wrapped_by_lr_sched"):
+    if patched is not None and not kernels.is_of_schedule(patched, optimizer):
         return f"the step of {name} is replaced"
     if any(kernels.step_hooks(optimizer)):
         return f"{name} has hooks"
+    if kernels.is_scaled(optimizer):
+        return f"{name} scales gradients"
     if kernels.is_profiled():
         return "a profiler runs"
     reasons = map(cls.why_not, optimizer.param_groups)
