@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class HandWrittenStep:
-    """Train a batch in which no callback acts but at its exit, as the loop does by default.
+    """Train a batch in which no callback acts, as the loop does by its default actions.
+
+    At the exit of a batch passive callbacks look on.
 
     Parameters
     ----------
@@ -88,6 +90,7 @@ class HandWrittenStep:
         finally:
             if self.loop.on.on_batch_exit:
                 self.loop.leave_batch(error)
+                self.gradients = self.gradients if self.update.ready() else []
             error = None
 
     def _train(self, X: Tensor, batch: Batch) -> None:

@@ -28,7 +28,7 @@ BATCH_STAGES = (
     "on_after_step",
     "on_batch_end",
 )
-"""The stages in the midst of a training batch; at its exit there is nothing to be done to it."""
+"""The stages in the midst of a training batch; at its exit passive callbacks may look on."""
 
 
 class Path:
@@ -125,6 +125,11 @@ def obstacles(do: Any, on: Any) -> tuple[str | None, str | None]:
         (stage, f"{calls.owners[0]} acts in {stage}")
         for stage in BATCH_STAGES
         if (calls := getattr(on, stage))
+    ]
+    against += [
+        ("on_batch_exit", f"{owner}, which is not passive, acts in on_batch_exit")
+        for owner, call in zip(on.on_batch_exit.owners, on.on_batch_exit, strict=True)
+        if not getattr(getattr(call, "__self__", None), "passive", False)
     ]
     not_direct = next((why for what, why in against if what in ("step", "zero_grad")), None)
     return not_direct, against[0][1] if against else None
