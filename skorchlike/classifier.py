@@ -15,7 +15,14 @@ from torch import nn
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.fitting import INDICATOR_CRITERIA, Accuracy, LossFunction, as_numpy, constructor
-from skorchlike.targets.labels import LABELS, MULTI_LABEL, SOFT, encode_labels, read_labels
+from skorchlike.targets.labels import (
+    LABELS,
+    MULTI_LABEL,
+    SOFT,
+    distinct,
+    encode_labels,
+    read_labels,
+)
 from skorchlike.targets.responses import keeps_tensors
 from skorchlike.targets.weights import check_criterion_weight, class_weights
 
@@ -216,7 +223,7 @@ class NeuralNetClassifier(ClassifierMixin, BaseNeuralNet):
     def _learn_labels(self, kind: str, y: np.ndarray, classes: Any) -> None:
         self._target_kind = kind
         if kind == LABELS:
-            self.classes_ = np.unique(y) if classes is None else self._read_classes(classes)
+            self.classes_ = distinct(y) if classes is None else self._read_classes(classes)
             return
         self.classes_ = np.arange(y.shape[1])
         if classes is not None and not np.array_equal(self._read_classes(classes), self.classes_):

@@ -175,7 +175,9 @@ class NeuralNetRegressor(MultiOutputMixin, RegressorMixin, BaseNeuralNet):
             raise ParameterError(
                 f"{name} must have {self.n_outputs_} column(s), as in the fit. Got {y.shape[1]}."
             )
-        return y if y.dtype == np.float32 else y.astype(np.float64)
+        # a strided column would slow every gather down
+        as_it_is = y.dtype == np.float32 or (y.dtype == np.float64 and y.flags.forc)
+        return y if as_it_is else y.astype(np.float64)
 
     def _learns_labels(self) -> bool:
         return self._scales_target()

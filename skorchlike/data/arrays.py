@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skorchlike.data.rows import Rows
+from skorchlike.data.rows import Dense, Rows
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import split
 
@@ -18,11 +18,16 @@ CHUNK_BYTES = 4 * 2**20
 """Rows are gathered by so many bytes at a time (at least a batch): a bound on memory,
 and small enough to stay in a processor's cache."""
 
+FEW_ROWS = 2**14
+"""The numbers of fewer rows are small whatever their dtype."""
+
 
 class ArrayBatches:
     """Cut arrays into batches by gathering, with no Python a row.
 
-    Every batch is a copy: a module or callback that writes to it changes no data.
+    Every batch is a copy: a module or callback that writes to it changes no data. Targets,
+    weights and row numbers may be kept in a smaller dtype than that of the batches, or in that
+    of arrays that are there anyway: they are cast chunk by chunk.
 
     Parameters
     ----------
@@ -34,12 +39,15 @@ class ArrayBatches:
         Weights of the rows.
     batch_size : int
         Rows a batch; the last may have fewer.
-    rows : torch.Tensor of int64 or None
+    rows : torch.Tensor of int32 or int64, or None
         Which rows take part; None is all.
     generator : torch.Generator or None
         Shuffles the rows anew in each pass; None keeps their order.
     drop_last : bool
         Whether to leave out a last batch with fewer rows.
+    y_dtype, weight_dtype : torch.dtype or None
+        The dtypes that targets and weights of a batch have; None is that of `y`, and that of
+        `sample_weight`.
 
     Attributes
     ----------
@@ -56,6 +64,9 @@ class ArrayBatches:
         rows: Tensor | None = None,
         generator: torch.Generator | None = None,
         drop_last: bool = False,
+        *,
+        y_dtype: torch.dtype | None = None,
+        weight_dtype: torch.dtype | None = None,
     ) -> None:
         n_rows = len(y) if rows is None else len(rows)
         if drop_last and n_rows < batch_size:
@@ -65,6 +76,9 @@ class ArrayBatches:
             )
         self.X = X if isinstance(X, Rows) else Rows(X)
         self.y, self.sample_weight = y, sample_weight
+        # in pages of their own, as chunks of X are
+        self._y = Dense(y, y_dtype)
+        self._weight = None if sample_weight is None else Dense(sample_weight, weight_dtype)
         self.batch_size, self.rows = batch_size, rows
         self.n_rows = n_rows - n_rows % batch_size if drop_last else n_rows
         self.n_batches = -(-self.n_rows // batch_size)
@@ -91,11 +105,11 @@ class ArrayBatches:
         n_left = self.n_rows - done
         # from where the unbroken pass gathers: in memory aligned otherwise kernels round otherwise
         for start in range(done - done % self.chunk, self.n_rows, self.chunk):
-            index = order[start : min(start + self.chunk, self.n_rows)]
-            X, y = self.X.take(index), self.y.index_select(0, index)
+            index = self._rows(order, start, min(start + self.chunk, self.n_rows))
+            X, y = self.X.take(index), self._y.take(index)
             weights: Any = repeat(None)
-            if self.sample_weight is not None:
-                weights = self.sample_weight.index_select(0, index).split(size)
+            if self._weight is not None:
+                weights = self._weight.take(index).split(size)
             offset = 0
             for X_, y_, w_ in zip(split(X, size), y.split(size), weights, strict=False):
                 if start + offset < done:
@@ -110,19 +124,31 @@ class ArrayBatches:
 
     def inputs(self) -> Iterator[Any]:
         """Yield copies of the inputs in the order of the data, without random numbers."""
-        n = len(self.y)
-        rows = torch.arange(n, device=self.y.device) if self.rows is None else self.rows
-        for index in rows.split(self.batch_size):
-            yield self.X.take(index)
+        n = len(self.y) if self.rows is None else len(self.rows)
+        for start in range(0, n, self.batch_size):
+            yield self.X.take(self._rows(None, start, min(start + self.batch_size, n)))
 
-    def _order(self) -> Tensor:
-        device = self.y.device
+    def _order(self) -> Tensor | None:
+        """Return the order of a new pass among the rows that take part; None is theirs."""
         if self.generator is None:
-            return torch.arange(self.n_rows, device=device) if self.rows is None else self.rows
+            return None
         n = len(self.y) if self.rows is None else len(self.rows)
         self.began_with = self.generator.get_state()
-        order = torch.randperm(n, generator=self.generator).to(device)
-        return order if self.rows is None else self.rows.index_select(0, order)
+        # the numbers drawn are the same for both dtypes; few are left as batches want them
+        wide = n < FEW_ROWS or n > torch.iinfo(torch.int32).max
+        dtype = torch.int64 if wide else torch.int32
+        return torch.randperm(n, generator=self.generator, dtype=dtype).to(self.y.device)
+
+    def _rows(self, order: Tensor | None, start: int, stop: int) -> Tensor:
+        """Return the numbers of the rows that a pass has from `start` to `stop`, as int64."""
+        if order is not None and self.rows is not None:
+            return Dense(self.rows, torch.int64).take(order[start:stop])
+        order = self.rows if order is None else order
+        if order is None:
+            return torch.arange(start, stop, device=self.y.device)
+        if stop - start < FEW_ROWS:
+            return order[start:stop].long()
+        return Dense(order, torch.int64).narrow(start, stop)
 
 
 def input_batches(X: Rows, batch_size: int) -> Iterator[tuple[Any, Tensor, bool]]:

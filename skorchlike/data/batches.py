@@ -20,7 +20,8 @@ class FitData:
     X : frame, array, csr_array, dict or tuple of arrays, Dataset or DataLoader
         Inputs of n rows.
     y : ndarray of shape (n,) or (n, n_outputs), or None
-        Encoded labels, or numbers in columns; None where they come batch by batch.
+        Encoded labels (in a small dtype), several a row as booleans, or numbers in columns; None
+        where they come batch by batch.
     sample_weight : ndarray of shape (n,) or None
         Weights.
     X_val, y_val, sample_weight_val : the same, or None

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from skorchlike.data.arrays import ArrayBatches
 from skorchlike.data.batches import (
     AUTO_BATCH_SIZE,
     AUTO_PREDICT_BATCH_SIZE,
@@ -18,11 +17,12 @@ from skorchlike.data.batches import (
     FitData,
     resolve_batch_size,
 )
+from skorchlike.data.columns import Columns, Scale, Taken
 from skorchlike.data.inputs import Inputs, as_numbers, input_dtype, learn_inputs
 from skorchlike.data.loading import LoaderBatches, is_loader
 from skorchlike.data.peeking import WORKER_OPTIONS
 from skorchlike.data.preparation import learn_preparation
-from skorchlike.data.rows import Placement, Rows, finish, to_tensor
+from skorchlike.data.rows import Placement, Rows, finish, rows_where, to_tensor
 from skorchlike.data.rows_dataset import RowsDataset
 from skorchlike.data.split import split_rows
 from skorchlike.exceptions import ParameterError
@@ -50,6 +50,8 @@ class Feed:
     ----------
     rows, valid_rows : ndarray of int or None
         Row numbers of the data given: None is all for `rows`, and none for `valid_rows`.
+    scale : callable or None
+        What is done to targets before training; they are scaled as they are read.
     dtype : torch.dtype
         The dtype of the inputs as they are given; there once `learn` has run.
     """
@@ -60,30 +62,38 @@ class Feed:
         self.data, self.how, self.split_seed, self.encode = data, how, split_seed, encode
         self.rows: np.ndarray | None = None
         self.valid_rows: np.ndarray | None = None
+        self.scale: Scale | None = None
 
-    def scale_targets(self, scale: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Apply what was learned of the targets to all of them, and to those to come."""
-        data, encode = self.data, self.encode
-        data.y = None if data.y is None else scale(data.y)
-        data.y_val = None if data.y_val is None else scale(data.y_val)
+    def scale_targets(self, scale: Scale) -> None:
+        """Apply what was learned of the targets, row by row, to all of them and those to come."""
+        encode, shown = (
+            self.encode,
+            [y[:1] for y in (self.data.y, self.data.y_val) if y is not None],
+        )
+        if any(scale(one) is not one for one in shown):
+            self.scale = scale
         self.encode = lambda y, name: scale(encode(y, name))
 
     def train_target(self) -> tuple[Any, Any]:
-        """Return targets and weights of the training rows; None where they are not known."""
-        y, weight = self.data.y, self.data.sample_weight
-        if self.rows is None or y is None:
-            return y, weight
-        return y[self.rows], None if weight is None else weight[self.rows]
+        """Return targets and weights of the training rows; None where they are not known.
 
-    def _split(self, rows: np.ndarray) -> None:
+        They are arrays, or `Taken` ones of them that are not copied as a whole.
+        """
+        y, weight = self.data.y, self.data.sample_weight
+        if y is None:
+            return y, weight
+        if self.rows is None and self.scale is None:
+            return y, weight
+        taken = None if weight is None else Taken(weight, self.rows)
+        return Taken(y, self.rows, self.scale), taken
+
+    def _split(self, rows: np.ndarray | int) -> None:
         """Tell training and validation rows apart."""
         data, fraction = self.data, self.how.validation_fraction
         assert fraction is not None
         labels = None
         if data.labels and data.y is not None:
-            labels = data.y[rows]
-            # the split holds several arrays of them: a bound on its memory
-            labels = labels.astype(np.min_scalar_type(labels.max()))
+            labels = data.y if isinstance(rows, int) else data.y[rows]
         self.rows, self.valid_rows = split_rows(
             rows, fraction, self.split_seed, labels, data.classes
         )
@@ -103,10 +113,18 @@ class Feed:
         data, how = self.data, self.how
         if is_loader(data.X_val):
             return self._load_valid(data.X_val, place, prepare, self.encode, name="X_val")
+        assert data.y_val is not None
         rows = _rows_with_weight(data.sample_weight_val, "sample_weight_val")
         X = Rows(self.arrays_val, place, prepare, "X_val")
-        y, weight = _targets(data.y_val, data.sample_weight_val, data.labels, place, "_val")
-        return _valid_batches(X, y, weight, rows, how, place)
+        columns = Columns.place(
+            data.y_val,
+            data.sample_weight_val,
+            place,
+            labels=data.labels,
+            scale=self.scale,
+            suffix="_val",
+        )
+        return _valid_batches(X, columns, rows, how, place)
 
     def _load_valid(
         self, source: Any, place: Placement, prepare: Any, encode: Encode | None, **more: Any
@@ -157,7 +175,7 @@ class ArrayFeed(Feed):
         super().__init__(data, how, split_seed, encode)
         self.rows = rows = _rows_with_weight(data.sample_weight, "sample_weight")
         if data.X_val is None and how.validation_fraction is not None:
-            self._split(np.arange(len(data.y)) if rows is None else rows)
+            self._split(len(data.y) if rows is None else rows)
 
     def learn(self, known: Inputs | None, transform: Any, fills: bool) -> Inputs:
         """Learn from the training rows what the inputs need, or take up what is known."""
@@ -179,10 +197,10 @@ class ArrayFeed(Feed):
 
     def sample(self, n_rows: int, place: Placement, prepare: Any) -> Any:
         """Return the inputs of some training rows, spread over all, on the device."""
-        rows = np.arange(len(self.data.y)) if self.rows is None else self.rows
-        step = -(-len(rows) // n_rows)
-        index = torch.from_numpy(rows[::step])
-        return Rows(self.arrays, place, prepare, resident=False).take(index)
+        n = len(self.data.y) if self.rows is None else len(self.rows)
+        step = -(-n // n_rows)
+        rows = np.arange(0, n, step) if self.rows is None else self.rows[::step]
+        return Rows(self.arrays, place, prepare, resident=False).take(torch.from_numpy(rows))
 
     def batches(
         self, place: Placement, prepare: Any, generator: torch.Generator
@@ -204,32 +222,28 @@ class ArrayFeed(Feed):
             ``valid`` is None without validation.
         """
         data, how = self.data, self.how
-        y, weight = _targets(data.y, data.sample_weight, data.labels, place, "")
-        n_rows = len(y) if self.rows is None else len(self.rows)
+        columns = Columns.place(
+            data.y, data.sample_weight, place, labels=data.labels, scale=self.scale
+        )
+        n_rows = len(data.y) if self.rows is None else len(self.rows)
         size = resolve_batch_size(how.batch_size, n_rows, AUTO_BATCH_SIZE)
         loads = how.train_loader is not None or bool(how.train_options)
         train: Any
         if loads:
-            source = RowsDataset(Rows(self.arrays), y, weight)
+            source = RowsDataset(Rows(self.arrays), *columns.cast())
             train = self._load_train(source, size, place, prepare, None, generator)
         else:
             X = Rows(self.arrays, place, prepare)
-            train = ArrayBatches(
-                X,
-                y,
-                weight,
-                size,
-                rows=_index(self.rows, place.device),
-                generator=generator if how.shuffle else None,
-                drop_last=how.drop_last,
-            )
+            rows = _index(self.rows, place.device)
+            shuffler = generator if how.shuffle else None
+            train = columns.batches(X, size, rows, generator=shuffler, drop_last=how.drop_last)
         if data.X_val is not None:
             return train, self._given_valid(place, prepare)
         if self.valid_rows is None:
             return train, None
         if loads:
             X = Rows(self.arrays, place, prepare)
-        return train, _valid_batches(X, y, weight, self.valid_rows, how, place)
+        return train, _valid_batches(X, columns, self.valid_rows, how, place)
 
 
 class LoaderFeed(Feed):
@@ -244,7 +258,7 @@ class LoaderFeed(Feed):
                     "Pass validation data as X_val (a dataset or loader too), or set "
                     "validation_fraction=None."
                 )
-            self._split(np.arange(len(data.X)))
+            self._split(len(data.X))
 
     def learn(self, known: Inputs | None, transform: Any, fills: bool) -> Inputs:
         """Learn from a pass over the training rows what their numbers need."""
@@ -332,35 +346,16 @@ def _placing(
     }
 
 
-def _valid_batches(
-    X: Rows, y: Tensor, weight: Any, rows: Any, how: Batching, place: Placement
-) -> Any:
-    n_rows = len(y) if rows is None else len(rows)
+def _valid_batches(X: Rows, columns: Columns, rows: Any, how: Batching, place: Placement) -> Any:
+    n_rows = len(columns.y) if rows is None else len(rows)
     size = resolve_batch_size(how.predict_batch_size, n_rows, AUTO_PREDICT_BATCH_SIZE)
-    return ArrayBatches(X, y, weight, size, rows=_index(rows, place.device))
-
-
-def _targets(
-    y: Any, sample_weight: Any, labels: bool, place: Placement, suffix: str
-) -> tuple[Tensor, Tensor | None]:
-    y = to_tensor(y, torch.int64 if labels else place.dtype, place.device, f"y{suffix}")
-    if sample_weight is None:
-        return y, None
-    name = f"sample_weight{suffix}"
-    weight = to_tensor(sample_weight, place.dtype, place.device, name)
-    positive = weight[to_tensor(sample_weight > 0, None, place.device)]
-    if (positive < torch.finfo(place.dtype).tiny).any() or not torch.isfinite(weight.sum()):
-        raise ParameterError(
-            f"The values of {name}, up to {sample_weight.max():g}, are too small or too large for "
-            f"{place.dtype}. Scale them, for example to a mean of 1."
-        )
-    return y, weight
+    return columns.batches(X, size, _index(rows, place.device))
 
 
 def _rows_with_weight(sample_weight: np.ndarray | None, name: str) -> np.ndarray | None:
     if sample_weight is None or sample_weight.all():
         return None
-    rows = np.flatnonzero(sample_weight)
+    rows = rows_where(sample_weight)
     if not len(rows):
         raise ParameterError(f"All values of {name} are 0. At least one must be positive.")
     return rows

@@ -197,15 +197,23 @@ def _positions(X: Any, rows: np.ndarray) -> Any:
 
 def chunks_of(X: Any, rows: np.ndarray | None, sample_weight: np.ndarray | None) -> Chunks:
     """Return what yields the training rows, a few megabytes at a time."""
-    weight = sample_weight if sample_weight is None or rows is None else sample_weight[rows]
-    if weight is not None:
-        weight = weight / weight.max()  # only their ratios count, and float32 holds those
+
+    def weight_of(start: int, stop: int) -> np.ndarray:
+        part = slice(start, stop)
+        return sample_weight[part if rows is None else rows[part]]  # type: ignore[index]
+
+    largest = None
+    if sample_weight is not None:
+        n_rows, step = len(sample_weight if rows is None else rows), 2**16
+        largest = max(weight_of(i, i + step).max() for i in range(0, n_rows, step))
 
     def chunks() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
         start = 0
         for part in _pieces(X, rows):
             stop = start + len(part)
-            yield as_numbers(part), None if weight is None else weight[start:stop]
+            # only their ratios count, and float32 holds those
+            weight = None if largest is None else weight_of(start, stop) / largest
+            yield as_numbers(part), weight
             start = stop
 
     return chunks

@@ -23,6 +23,9 @@ OWN_PAGES = 2**17
 SMALL_BYTES = 2**25
 """Data of so many bytes at most are prepared as a whole, once a fit."""
 
+CAST_BYTES = 2**16
+"""Rows that are cast as they are taken are gathered by so many bytes at a time."""
+
 SCAN_BYTES = 4 * 2**20
 """Whole arrays are looked through by so many bytes at a time: a bound on memory."""
 
@@ -108,18 +111,30 @@ def to_tensor(
     return tensor
 
 
+def check_cast(tensor: Tensor, dtype: torch.dtype, name: str) -> None:
+    """Refuse values that a cast would make infinite, without a cast copy of the whole."""
+    if _can_overflow(tensor.dtype, dtype):
+        for part in in_chunks(tensor):
+            check_overflow(tensor.dtype, part.to(dtype), name)
+
+
 def check_overflow(was: torch.dtype, tensor: Tensor, name: str) -> None:
     """Refuse values that a cast has made infinite; they were finite (or NaN) before."""
     now = tensor.dtype
-    if not now.is_floating_point or was == now:
-        return
-    largest = torch.finfo(was).max if was.is_floating_point else torch.iinfo(torch.int64).max
-    if largest > torch.finfo(now).max and any(part.isinf().any() for part in in_chunks(tensor)):
+    if _can_overflow(was, now) and any(part.isinf().any() for part in in_chunks(tensor)):
         raise ParameterError(
             f"{name} has values that are too large for {now} (at most "
             f"{torch.finfo(now).max:.3g}), the dtype of the module. Scale them, or set "
             "dtype='float64'."
         )
+
+
+def _can_overflow(was: torch.dtype, now: torch.dtype) -> bool:
+    """Whether a cast may make numbers infinite."""
+    if not now.is_floating_point or was == now:
+        return False
+    largest = torch.finfo(was).max if was.is_floating_point else torch.iinfo(torch.int64).max
+    return largest > torch.finfo(now).max
 
 
 def in_chunks(array: Any) -> Iterator[Any]:
@@ -128,6 +143,27 @@ def in_chunks(array: Any) -> Iterator[Any]:
     step = max(1, SCAN_BYTES // max(1, n_bytes))
     for start in range(0, len(array), step):
         yield array[start : start + step]
+
+
+def all_rows(n: int) -> np.ndarray:
+    """Return the row numbers 0 to n - 1, in four bytes each where those hold them."""
+    return np.arange(n, dtype=_row_dtype(n))
+
+
+def rows_where(marks: np.ndarray) -> np.ndarray:
+    """Return the numbers of the rows that are not 0 or False, dtype as that of `all_rows`."""
+    rows = np.empty(np.count_nonzero(marks), dtype=_row_dtype(len(marks)))
+    step, n_found = 2**16, 0  # by the piece: positions take eight bytes each
+    for start in range(0, len(marks), step):
+        found = np.flatnonzero(marks[start : start + step])
+        found += start
+        rows[n_found : n_found + len(found)] = found
+        n_found += len(found)
+    return rows
+
+
+def _row_dtype(n: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if n <= np.iinfo(np.int32).max else np.int64
 
 
 def torch_dtype(array: Any) -> torch.dtype:
@@ -148,23 +184,48 @@ class _Part(Protocol):
     def narrow(self, start: int, stop: int) -> Tensor: ...
 
 
-class _Dense:
-    def __init__(self, values: Tensor) -> None:
+class Dense:
+    """Rows of a tensor, cast as they are taken where another dtype is wanted."""
+
+    def __init__(self, values: Tensor, dtype: torch.dtype | None = None) -> None:
         self.values = values
-        self.row_bytes = values[:1].nbytes
+        self.dtype = dtype or values.dtype
+        # as it is when it was taken: chunks have the same rows whether cast before or after
+        self.row_bytes = values[:1].numel() * self.dtype.itemsize
 
     def take(self, index: Tensor) -> Tensor:
+        """Return copies of the rows with these numbers."""
         values = self.values
         index = index if index.device == values.device else index.cpu()
-        out = _fresh((len(index), *values.shape[1:]), values)
-        return values.index_select(0, index) if out is None else _gather(values, index, out)
+        out = _fresh((len(index), *values.shape[1:]), values, self.dtype)
+        if out is None:
+            return values.index_select(0, index).to(self.dtype)
+        if self.dtype is values.dtype:
+            return _gather(values, index, out)
+        # by pieces that stay in the processor's cache, not as a whole in two dtypes
+        step = max(1, CAST_BYTES // max(1, values[:1].nbytes))
+        buffer = values.new_empty((min(step, len(index)), *values.shape[1:]))
+        for part, cast in zip(index.split(step), out.split(step), strict=True):
+            cast.copy_(_gather(values, part, buffer[: len(part)]))
+        return out
 
     def narrow(self, start: int, stop: int) -> Tensor:
-        part = self.values[start:stop]
-        out = _fresh(tuple(part.shape), part)
+        """Return copies of neighbouring rows."""
+        return self._cast(self.values[start:stop])
+
+    def _cast(self, part: Tensor) -> Tensor:
+        """Return a copy, contiguous and in the dtype wanted."""
+        out = _fresh(tuple(part.shape), part, self.dtype)
         if out is None:
-            return part.clone(memory_format=torch.contiguous_format)
+            return part.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
         return out.copy_(part)
+
+
+def _casts_late(values: Tensor, dtype: torch.dtype, place: Placement) -> bool:
+    """Whether rows are cast as they are taken: a copy of large data would cost too much memory."""
+    if dtype == values.dtype or values.nbytes <= SMALL_BYTES:
+        return False
+    return values.device == place.device and values.is_cpu
 
 
 def _is_small(X: Any) -> bool:
@@ -178,16 +239,17 @@ def _gather(values: Tensor, index: Tensor, out: Tensor) -> Tensor:
     return torch.index_select(values, 0, index, out=out)
 
 
-def _fresh(shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+def _fresh(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor | None:
     """Return memory of its own pages for many rows on the CPU, None for few.
 
     It goes back to the system as soon as nobody holds it. From the heap, where small objects
     settle in the gaps between such pieces, it would not: fits then grew by many times a chunk.
     """
-    n_bytes = math.prod(shape) * like.element_size()
+    dtype = dtype or like.dtype
+    n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes < OWN_PAGES or like.device.type != "cpu":
         return None
-    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=like.dtype).view(shape)
+    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=dtype).view(shape)
 
 
 class _Sparse:
@@ -250,14 +312,19 @@ class Rows:
             in_file = isinstance(array, np.memmap)
             values = as_tensor(array)
             place = self.place
+            dtype = None
             if place is not None and resident and not in_file and self.prepare is None:
-                values = to_tensor(values, self._dtype(values.dtype), place.device, self.name)
+                dtype = self._dtype(values.dtype)
+                if dtype is not None and _casts_late(values, dtype, place):
+                    check_cast(values, dtype, self.name)
+                else:
+                    values = to_tensor(values, dtype, place.device, self.name)
             elif place is not None and resident and not in_file:
                 values = values.to(place.device)  # prepared in its own dtype, then cast
                 self.placed = False
             elif place is not None:
                 self.placed = False
-            part = _Dense(values)
+            part = Dense(values, dtype)
         self.row_bytes += part.row_bytes
         return part
 

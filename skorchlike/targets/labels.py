@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from sklearn.utils.validation import check_array, column_or_1d
 from skorchlike.exceptions import ParameterError
 from skorchlike.targets.missing import refuse_missing
 from skorchlike.training.matching import LABELS, MULTI_LABEL, SOFT
+
+PIECE_ROWS = 2**16
+"""Labels are looked through by so many rows at a time: a bound on memory."""
 
 
 def read_labels(
@@ -36,7 +40,7 @@ def read_labels(
     kind : {"labels", "multi-label", "soft labels"}
         What it is.
     y : ndarray of shape (n,) or (n, k)
-        The labels as they are, or floats.
+        The labels as they are; several a row as booleans, probabilities as floats.
 
     Raises
     ------
@@ -74,6 +78,8 @@ def _has_integer_columns(y: Any) -> bool:
 
 
 def _check_sortable(y: np.ndarray, name: str) -> None:
+    if _are_few(y):
+        return
     try:
         check_classification_targets(y)
     except TypeError as error:
@@ -83,16 +89,67 @@ def _check_sortable(y: np.ndarray, name: str) -> None:
         ) from error
 
 
+def _are_few(y: np.ndarray) -> bool:
+    """Whether labels of many rows are whole numbers, and few: scikit-learn finds nothing then.
+
+    Its own check takes up to 25 bytes a row.
+    """
+    if len(y) <= PIECE_ROWS or y.dtype.kind not in "biuf":
+        return False
+    if y.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            if any((part != part.astype(np.int64)).any() for part in _pieces(y)):
+                return False
+    found = _distinct(y)
+    return found is not None and len(found) < len(y) // 2
+
+
+def distinct(y: np.ndarray) -> np.ndarray:
+    """Return the labels that there are, sorted, as `numpy.unique` but without a copy of all.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        A label a row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorchlike.targets.labels import distinct
+    >>> distinct(np.array([3, 1, 3]))
+    array([1, 3])
+    """
+    found = _distinct(y) if len(y) > PIECE_ROWS and y.dtype.kind in "biufUS" else None
+    return np.unique(y) if found is None else found
+
+
+def _distinct(y: np.ndarray) -> np.ndarray | None:
+    """Return the labels that there are, or None where they are too many to join them piecewise."""
+    found = y[:0]
+    for part in _pieces(y):
+        found = np.unique(np.concatenate([found, np.unique(part)]))
+        if len(found) > PIECE_ROWS // 8:
+            return None
+    return found
+
+
+def _pieces(y: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut an array into views of so few rows that arrays of their positions are small."""
+    for start in range(0, len(y), PIECE_ROWS):
+        yield y[start : start + PIECE_ROWS]
+
+
 def _several_a_row(y: np.ndarray, name: str) -> np.ndarray:
-    wrong = ~((y == 0) | (y == 1))
-    if wrong.any():
-        raise ParameterError(
-            f"{name} of shape {y.shape} has values other than 0 and 1, such as {y[wrong][0]}. "
-            "Several labels a row (multi-label) are 0 or 1 in a column for each label. Several "
-            "targets of more than two classes are not supported: fit a classifier for each, or "
-            "use sklearn.multioutput.MultiOutputClassifier."
-        )
-    return y.astype(np.float32)
+    for part in _pieces(y):
+        wrong = ~((part == 0) | (part == 1))
+        if wrong.any():
+            raise ParameterError(
+                f"{name} of shape {y.shape} has values other than 0 and 1, such as "
+                f"{part[wrong][0]}. Several labels a row (multi-label) are 0 or 1 in a column for "
+                "each label. Several targets of more than two classes are not supported: fit a "
+                "classifier for each, or use sklearn.multioutput.MultiOutputClassifier."
+            )
+    return y.astype(bool)
 
 
 def _probabilities(y: np.ndarray, name: str) -> np.ndarray:
@@ -114,25 +171,44 @@ def _probabilities(y: np.ndarray, name: str) -> np.ndarray:
 
 
 def encode_labels(y: np.ndarray, classes: np.ndarray, name: str, advice: str) -> np.ndarray:
-    """Return the positions of labels in the sorted `classes`, int64 of shape (n,).
+    """Return the positions of labels in the sorted `classes`, of shape (n,).
+
+    Their dtype is the smallest that torch has for so many classes: uint8, int16, int32 or int64.
 
     Raises
     ------
     ParameterError
         If there are labels that are not in `classes`; the error ends in `advice`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skorchlike.targets.labels import encode_labels
+    >>> encode_labels(np.array(["b", "a", "b"]), np.array(["a", "b", "c"]), "y", "")
+    array([1, 0, 1], dtype=uint8)
     """
+    encoded = np.empty(len(y), dtype=_code_dtype(len(classes)))
+    unknown: dict[Any, None] = {}
     try:
-        codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-        unseen = classes[codes] != y
+        for part, out in zip(_pieces(y), _pieces(encoded), strict=True):
+            codes = np.minimum(np.searchsorted(classes, part), len(classes) - 1)
+            unseen = classes[codes] != part
+            if unseen.any():
+                unknown.update(dict.fromkeys(part[unseen].tolist()))
+            out[:] = codes
     except TypeError as error:
         raise ParameterError(
             f"{name} has labels of another type than those that the classifier knows, "
             f"{classes[:10].tolist()}: {error}."
         ) from error
-    if unseen.any():
-        unknown = list(dict.fromkeys(y[unseen].tolist()))[:5]
+    if unknown:
         raise ParameterError(
-            f"{name} has labels that the classifier does not know: {unknown}. Known: "
+            f"{name} has labels that the classifier does not know: {[*unknown][:5]}. Known: "
             f"{classes[:10].tolist()}. {advice}"
         )
-    return codes.astype(np.int64)
+    return encoded
+
+
+def _code_dtype(n_classes: int) -> Any:
+    fitting = (t for t in (np.uint8, np.int16, np.int32) if n_classes - 1 <= np.iinfo(t).max)
+    return next(fitting, np.int64)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skorchlike.exceptions import ParameterError
+
+PIECE_ROWS = 2**16
+"""Targets are summed up by so many rows at a time: a bound on memory."""
 
 
 @dataclass
@@ -25,16 +30,18 @@ class TargetScale:
     scale: np.ndarray
 
     @classmethod
-    def learn(cls, y: np.ndarray, sample_weight: np.ndarray | None) -> TargetScale:
-        """Learn from targets of shape (n, n_outputs) and weights of shape (n,) or None."""
-        y = np.asarray(y, dtype=np.float64)
+    def learn(cls, y: Any, sample_weight: Any) -> TargetScale:
+        """Learn from targets of shape (n, n_outputs) and weights of shape (n,) or None.
+
+        They are arrays, or give slices of rows as arrays.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            center = np.average(y, axis=0, weights=sample_weight)
-            scale = np.sqrt(np.average((y - center) ** 2, axis=0, weights=sample_weight))
+            center = _average(y, sample_weight, lambda part: part)
+            scale = np.sqrt(_average(y, sample_weight, lambda part: (part - center) ** 2))
         if not np.isfinite(scale).all():
             raise ParameterError(
-                f"y has values that are too large, up to {np.abs(y).max():.3g}: their squares are "
-                "infinite, so they have no standard deviation. Scale them, or set "
+                f"y has values that are too large, up to {np.abs(np.asarray(y)).max():.3g}: their "
+                "squares are infinite, so they have no standard deviation. Scale them, or set "
                 "target_transform=None."
             )
         # what rounding leaves of the spread of one value counts as none
@@ -61,3 +68,32 @@ class TargetScale:
     def _like(self, part: np.ndarray, y: Tensor) -> Tensor:
         tensor = torch.from_numpy(part).to(dtype=y.dtype, device=y.device)
         return tensor[:, None] if y.ndim == 3 else tensor
+
+
+def _average(y: Any, sample_weight: Any, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the (weighted) means of the changed columns, to the bit those of `numpy.average`."""
+
+    def columns(start: int, stop: int) -> np.ndarray:
+        return change(np.asarray(y[start:stop], dtype=np.float64))
+
+    def weighted(start: int, stop: int) -> np.ndarray:
+        return columns(start, stop) * sample_weight[start:stop][:, None]
+
+    n = len(y)
+    if y.shape[1] > 1 or n <= PIECE_ROWS:
+        # rows are summed up in an order that depends on how they lie in memory
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return np.average(columns(0, n), axis=0, weights=weights)
+    if sample_weight is None:
+        return np.array([_sum(columns, 0, n) / n])
+    total = _sum(lambda start, stop: sample_weight[start:stop], 0, n)
+    return np.array([_sum(weighted, 0, n) / total])
+
+
+def _sum(values: Callable[[int, int], np.ndarray], start: int, stop: int) -> Any:
+    """Sum up values that come piece by piece, in pairs of pairs as NumPy does with an array."""
+    n = stop - start
+    if n <= PIECE_ROWS:
+        return values(start, stop).reshape(-1).sum()
+    half = n // 2 // 8 * 8
+    return _sum(values, start, start + half) + _sum(values, start + half, stop)

@@ -14,13 +14,16 @@ from torch import nn
 from skorchlike.exceptions import ParameterError, did_you_mean
 from skorchlike.training.matching import MULTI_LABEL, is_of_torch
 
+PIECE_ROWS = 2**16
+"""Labels are counted by so many rows at a time: a bound on memory."""
+
 
 def class_weights(
     said: Mapping[Any, float] | str | None,
     kind: str,
     classes: np.ndarray,
-    y: np.ndarray | None,
-    sample_weight: np.ndarray | None,
+    y: Any,
+    sample_weight: Any,
 ) -> torch.Tensor | None:
     """Return a weight for each class, or None where there are none.
 
@@ -34,7 +37,8 @@ def class_weights(
     classes : ndarray of shape (n_classes,)
         The labels.
     y : ndarray of shape (n,) or (n, n_classes), or None
-        Training targets, positions in `classes` or probabilities; None if not known.
+        Training targets, positions in `classes` or probabilities; None if not known. It may be
+        what gives slices of rows as arrays; `sample_weight` too.
     sample_weight : ndarray of shape (n,) or None
         Weights of the training rows.
 
@@ -129,16 +133,33 @@ def check_criterion_weight(
     )
 
 
-def _balanced(n_classes: int, y: np.ndarray | None, sample_weight: np.ndarray | None) -> np.ndarray:
+def _balanced(n_classes: int, y: Any, sample_weight: Any) -> np.ndarray:
     """Return Σw / (classes present * Σw of the class), as scikit-learn does; 1 for absent ones."""
     if y is None:
         raise ParameterError(
             "class_weight='balanced' counts the labels before training, and those of this kind of "
             "data are not known then. Give the weights: class_weight={label: weight}."
         )
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    totals = np.bincount(y, weight, n_classes) if y.ndim == 1 else weight @ y.astype(np.float64)
+    if y.ndim == 1:
+        totals = _totals(y, sample_weight, n_classes)
+    else:
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        totals = weight @ np.asarray(y, dtype=np.float64)
     present = totals > 0
     weights = np.ones(n_classes)
     weights[present] = totals.sum() / (present.sum() * totals[present])
     return weights
+
+
+def _totals(y: Any, sample_weight: Any, n_classes: int) -> np.ndarray:
+    """Return the sum of weights of each class; each goes on from piece to piece."""
+    totals: np.ndarray = np.zeros(n_classes)
+    labels = np.arange(n_classes)
+    for start in range(0, len(y), PIECE_ROWS):
+        part = y[start : start + PIECE_ROWS]
+        if sample_weight is None:
+            totals += np.bincount(part, minlength=n_classes)
+            continue
+        weight = np.concatenate([totals, sample_weight[start : start + PIECE_ROWS]])
+        totals = np.bincount(np.concatenate([labels, part]), weight, n_classes)
+    return totals

@@ -75,6 +75,38 @@ def test_shuffling_differs_from_pass_to_pass_and_is_the_same_for_a_seed():
     assert [first, second] == [order(two), order(two)]
 
 
+@pytest.mark.parametrize("subset", [False, True])
+@pytest.mark.parametrize("chunk_bytes", [1, 200, 10_000])
+def test_the_order_is_that_of_a_random_permutation(monkeypatch, subset, chunk_bytes):
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", chunk_bytes)
+    rows = torch.arange(1, 90, 2, dtype=torch.int32) if subset else None
+    batches = list(make(90, 8, rows=rows, seed=5))
+    order = torch.randperm(45 if subset else 90, generator=torch.Generator().manual_seed(5))
+    expected = order if rows is None else rows[order]
+    assert torch.cat([y for _, y, *_ in batches]).tolist() == expected.tolist()
+    assert {make_index().dtype for *_, make_index, _, _ in batches} == {torch.int64}
+
+
+def test_targets_and_weights_are_cast_to_the_dtypes_of_batches():
+    y, weight = torch.arange(10, dtype=torch.uint8), torch.arange(10.0, dtype=torch.float64) / 3
+    data = ArrayBatches(
+        torch.zeros(10, 1), y, weight, 4, y_dtype=torch.int64, weight_dtype=torch.float32
+    )
+    batches = list(data)
+    assert torch.equal(torch.cat([batch[1] for batch in batches]), y.long())
+    assert torch.equal(torch.cat([batch[2] for batch in batches]), weight.float())
+    plain = next(iter(ArrayBatches(torch.zeros(10, 1), y, weight, 4)))
+    assert (plain[1].dtype, plain[2].dtype) == (torch.uint8, torch.float64)
+
+
+def test_inputs_are_copies_in_the_order_of_the_rows():
+    data = make(20, 2, rows=torch.arange(3, 20, 4, dtype=torch.int32), seed=1)
+    state = data.generator.get_state()
+    parts = list(data.inputs())
+    assert torch.cat(parts)[:, 0].tolist() == [3, 7, 11, 15, 19]
+    assert torch.equal(state, data.generator.get_state())
+
+
 def test_writing_to_a_batch_changes_no_data():
     for seed in (None, 0):
         data = make(10, 4, seed=seed)

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from skorchlike.data.split import split_rows
 from skorchlike.exceptions import ParameterError
@@ -14,6 +17,38 @@ def test_the_parts_are_disjoint_complete_and_sorted():
     assert sorted([*train, *valid]) == rows.tolist()
     assert (np.diff(train) > 0).all()
     assert (np.diff(valid) > 0).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(2, 120),
+    fraction=st.floats(0.02, 0.98),
+    seed=st.integers(0, 2**32 - 1),
+    n_classes=st.integers(0, 9),
+    subset=st.booleans(),
+)
+def test_the_parts_are_those_of_scikit_learn(n, fraction, seed, n_classes, subset):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n).astype(np.uint8) * 2 if n_classes else None
+    rows = np.sort(rng.permutation(2 * n)[:n]) if subset else np.arange(n)
+    try:
+        parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=labels)
+    except ValueError:
+        with pytest.raises(ParameterError, match="validation_fraction"):
+            split_rows(rows if subset else n, fraction, seed, labels)
+        return
+    found = split_rows(rows if subset else n, fraction, seed, labels)
+    assert [part.tolist() for part in found] == [np.sort(part).tolist() for part in parts]
+
+
+@pytest.mark.parametrize("n_classes", [0, 2, 300])
+def test_the_parts_of_many_rows_are_those_of_scikit_learn(n_classes):
+    n = 150_000
+    labels = np.random.default_rng(0).integers(0, n_classes, n) if n_classes else None
+    parts = train_test_split(np.arange(n), test_size=0.1, random_state=7, stratify=labels)
+    found = split_rows(n, 0.1, 7, labels)
+    assert [part.dtype for part in found] == [np.int32, np.int32]
+    assert all(np.array_equal(a, np.sort(b)) for a, b in zip(found, parts, strict=True))
 
 
 def test_labels_keep_their_shares():

@@ -228,8 +228,13 @@ def test_name_of_refuses_what_would_not_be_found():
             name_of(thing)
 
 
+def public_classes():
+    things = [getattr(skorchlike, name) for name in skorchlike.__all__]
+    return [thing for thing in things if isinstance(thing, type)]
+
+
 def test_every_public_class_is_trusted():
-    classes = [thing for thing in (getattr(skorchlike, name) for name in skorchlike.__all__) if isinstance(thing, type)]
+    classes = public_classes()
     assert len(classes) > 30
     for cls in classes:
         assert Trusted().find(name_of(cls)) is cls
@@ -237,7 +242,7 @@ def test_every_public_class_is_trusted():
 
 def test_no_trusted_class_of_the_package_does_anything_when_it_goes():
     """What a file makes is dropped again, perhaps half made: nothing may act on that."""
-    seen = [thing for thing in (getattr(skorchlike, name) for name in skorchlike.__all__) if isinstance(thing, type)]
+    seen = public_classes()
     while seen:
         cls = seen.pop()
         assert not hasattr(cls, "__del__"), cls

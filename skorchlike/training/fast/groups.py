@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +31,7 @@ class Group:
     def __init__(
         self, group: dict[str, Any], active: Sequence[Tensor], state: Mapping[Any, Any]
     ) -> None:
-        self.group, self.parameters = group, group["params"]
-        self.n_parameters = len(self.parameters)
+        self.group, self.parameters = group, list(group["params"])
         self.active = list(active)
         taken = set(map(id, active))
         self.idle = [p for p in self.parameters if id(p) not in taken]
@@ -55,8 +55,8 @@ class Group:
         """Whether it is the same group, with the same parameters, and nothing against it."""
         return (
             group is self.group
-            and group["params"] is self.parameters
-            and len(self.parameters) == self.n_parameters
+            and len(group["params"]) == len(self.parameters)
+            and all(map(is_, group["params"], self.parameters))
             and self.why_not(group) is None
         )
 

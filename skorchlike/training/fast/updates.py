@@ -52,6 +52,7 @@ class FusedUpdate:
             and state is self.state
             and not any(self.hooks)
             and vars(optimizer).get("step") is self.patched
+            and "zero_grad" not in vars(optimizer)
             and not kernels.is_scaled(optimizer)
             and not kernels.is_profiled()
             and len(state) == len(self.states)
@@ -124,6 +125,8 @@ def why_not(optimizer: Any) -> str | None:
     patched = vars(optimizer).get("step")
     if patched is not None and not kernels.is_of_schedule(patched, optimizer):
         return f"the step of {name} is replaced"
+    if "zero_grad" in vars(optimizer):
+        return f"the zero_grad of {name} is replaced"
     if any(kernels.step_hooks(optimizer)):
         return f"{name} has hooks"
     if kernels.is_scaled(optimizer):
