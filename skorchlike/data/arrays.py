@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skorchlike.data.pages import Pages
 from skorchlike.data.rows import Dense, Rows
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import split
@@ -79,6 +80,8 @@ class ArrayBatches:
         # in pages of their own, as chunks of X are
         self._y = Dense(y, y_dtype)
         self._weight = None if sample_weight is None else Dense(sample_weight, weight_dtype)
+        self._among = None if rows is None else Dense(rows, torch.int64)
+        self._pages = Pages()
         self.batch_size, self.rows = batch_size, rows
         self.n_rows = n_rows - n_rows % batch_size if drop_last else n_rows
         self.n_batches = -(-self.n_rows // batch_size)
@@ -141,14 +144,15 @@ class ArrayBatches:
 
     def _rows(self, order: Tensor | None, start: int, stop: int) -> Tensor:
         """Return the numbers of the rows that a pass has from `start` to `stop`, as int64."""
-        if order is not None and self.rows is not None:
-            return Dense(self.rows, torch.int64).take(order[start:stop])
-        order = self.rows if order is None else order
+        if self._among is not None:
+            if order is None:
+                return self._among.narrow(start, stop)
+            return self._among.take(order[start:stop])
         if order is None:
             return torch.arange(start, stop, device=self.y.device)
-        if stop - start < FEW_ROWS:
+        if order.dtype is torch.int64 or not order.is_cpu:
             return order[start:stop].long()
-        return Dense(order, torch.int64).narrow(start, stop)
+        return self._pages.empty((stop - start,), torch.int64).copy_(order[start:stop])
 
 
 def input_batches(X: Rows, batch_size: int) -> Iterator[tuple[Any, Tensor, bool]]:

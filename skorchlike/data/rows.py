@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +12,9 @@ import torch
 from scipy.sparse import csr_array, issparse
 from torch import Tensor
 
+from skorchlike.data.pages import Pages
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import arrays_of, is_nested, map_arrays, n_rows_of
-
-OWN_PAGES = 2**17
-"""From so many bytes on, gathered rows get memory pages of their own."""
 
 SMALL_BYTES = 2**25
 """Data of so many bytes at most are prepared as a whole, once a fit."""
@@ -188,7 +184,7 @@ class Dense:
     """Rows of a tensor, cast as they are taken where another dtype is wanted."""
 
     def __init__(self, values: Tensor, dtype: torch.dtype | None = None) -> None:
-        self.values = values
+        self.values, self.pages = values, Pages()
         self.dtype = dtype or values.dtype
         # as it is when it was taken: chunks have the same rows whether cast before or after
         self.row_bytes = values[:1].numel() * self.dtype.itemsize
@@ -197,9 +193,9 @@ class Dense:
         """Return copies of the rows with these numbers."""
         values = self.values
         index = index if index.device == values.device else index.cpu()
-        out = _fresh((len(index), *values.shape[1:]), values, self.dtype)
-        if out is None:
+        if not values.is_cpu:
             return values.index_select(0, index).to(self.dtype)
+        out = self.pages.empty((len(index), *values.shape[1:]), self.dtype)
         if self.dtype is values.dtype:
             return _gather(values, index, out)
         # by pieces that stay in the processor's cache, not as a whole in two dtypes
@@ -215,10 +211,9 @@ class Dense:
 
     def _cast(self, part: Tensor) -> Tensor:
         """Return a copy, contiguous and in the dtype wanted."""
-        out = _fresh(tuple(part.shape), part, self.dtype)
-        if out is None:
+        if not part.is_cpu:
             return part.to(self.dtype, copy=True, memory_format=torch.contiguous_format)
-        return out.copy_(part)
+        return self.pages.empty(tuple(part.shape), self.dtype).copy_(part)
 
 
 def _casts_late(values: Tensor, dtype: torch.dtype, place: Placement) -> bool:
@@ -237,19 +232,6 @@ def _is_small(X: Any) -> bool:
 
 def _gather(values: Tensor, index: Tensor, out: Tensor) -> Tensor:
     return torch.index_select(values, 0, index, out=out)
-
-
-def _fresh(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor | None:
-    """Return memory of its own pages for many rows on the CPU, None for few.
-
-    It goes back to the system as soon as nobody holds it. From the heap, where small objects
-    settle in the gaps between such pieces, it would not: fits then grew by many times a chunk.
-    """
-    dtype = dtype or like.dtype
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes < OWN_PAGES or like.device.type != "cpu":
-        return None
-    return torch.frombuffer(mmap.mmap(-1, n_bytes), dtype=dtype).view(shape)
 
 
 class _Sparse:

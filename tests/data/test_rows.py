@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skorchlike.data import pages as pages_module
 from skorchlike.data import rows as rows_module
 from skorchlike.data.arrays import ArrayBatches
 from skorchlike.data.rows import Placement, Rows, all_rows, rows_where
@@ -41,7 +42,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("own_pages", [1, 2**17])
 def test_rows_cast_as_they_are_taken_are_those_of_a_cast_of_the_whole(monkeypatch, kind, own_pages):
-    monkeypatch.setattr(rows_module, "OWN_PAGES", own_pages)
+    monkeypatch.setattr(pages_module, "OWN_PAGES", own_pages)
     monkeypatch.setattr(rows_module, "CAST_BYTES", 100)
     X = KINDS[kind](np.random.default_rng(0))
     at_once = Rows(X, FLOAT)

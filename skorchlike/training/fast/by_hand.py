@@ -58,7 +58,9 @@ class HandWrittenStep:
 
     def begin(self) -> None:
         """Take up the layers and the criterion as they are in the phase that begins."""
-        self.chain = Chain(layers_of(self.ctx.module) or [])
+        layers = layers_of(self.ctx.module) or []
+        if self.chain is None or not self.chain.is_of(layers):
+            self.chain = Chain(layers)
         self.head = make_head(self.ctx._loss_function)
         self.gradients = self._learned()
 

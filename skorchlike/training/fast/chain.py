@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -49,10 +50,10 @@ def _sigmoid(layer: Any) -> Activation:
 
 
 def _gelu(layer: nn.GELU) -> Activation:
-    how, kernel = layer.approximate, aten.gelu_backward.default
+    kernel = aten.gelu_backward.default
     return Activation(
-        lambda x: functional.gelu(x, approximate=how),
-        lambda d, x: kernel(d, x, approximate=how),
+        lambda x: functional.gelu(x, approximate=layer.approximate),
+        lambda d, x: kernel(d, x, approximate=layer.approximate),
         True,
     )
 
@@ -66,9 +67,11 @@ def _mish(layer: nn.Mish) -> Activation:
 
 
 def _leaky_relu(layer: nn.LeakyReLU) -> Activation:
-    slope, kernel = layer.negative_slope, aten.leaky_relu_backward.default
+    kernel = aten.leaky_relu_backward.default
     return Activation(
-        lambda x: functional.leaky_relu(x, slope), lambda d, x: kernel(d, x, slope, False), True
+        lambda x: functional.leaky_relu(x, layer.negative_slope),
+        lambda d, x: kernel(d, x, layer.negative_slope, False),
+        True,
     )
 
 
@@ -108,6 +111,7 @@ class Chain:
     """
 
     def __init__(self, layers: list[nn.Module]) -> None:
+        self.modules = layers
         self.layers: list[tuple[Tensor, Tensor | None, Activation | None]] = []
         self.gradients: dict[int, Tensor] = {}
         for layer in layers:
@@ -116,7 +120,7 @@ class Chain:
             elif not isinstance(layer, nn.Identity):
                 weight, bias, _ = self.layers.pop()
                 self.layers.append((weight, bias, ACTIVATIONS[type(layer)](layer)))
-        self.parameters = [p for w, b, _ in self.layers for p in (w, b) if p is not None]
+        self.parameters = parameters_of(layers)
         of = self.gradients
         for parameter in self.parameters:
             of[id(parameter)] = torch.empty_like(parameter, requires_grad=False)
@@ -125,6 +129,16 @@ class Chain:
             for weight, bias, activation in reversed(self.layers)
         ]
         self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def is_of(self, layers: list[nn.Module]) -> bool:
+        """Whether these are its layers, with the parameters that they had."""
+        parameters = parameters_of(layers)
+        return (
+            len(layers) == len(self.modules)
+            and len(parameters) == len(self.parameters)
+            and all(map(is_, layers, self.modules))
+            and all(map(is_, parameters, self.parameters))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of shape (n, n_outputs), and keep what `backward` needs."""
@@ -179,6 +193,11 @@ def layers_of(module: nn.Module) -> list[nn.Module] | None:
     return found
 
 
+def parameters_of(layers: list[nn.Module]) -> list[Any]:
+    """Return the parameters of layers, which have no parts."""
+    return [p for part in layers for p in vars(part)["_parameters"].values() if p is not None]
+
+
 def why_no_chain(layers: list[nn.Module]) -> str | None:
     """Say why the gradients of such layers are left to autograd, or None: they are a `Chain`."""
     after_linear, first = False, True
@@ -208,7 +227,7 @@ def why_not_parameters(layers: list[nn.Module], trained: list[Any]) -> str | Non
     trained : list of Parameter
         What the optimizer trains.
     """
-    parameters = [p for part in layers for p in vars(part)["_parameters"].values() if p is not None]
+    parameters = parameters_of(layers)
     if len({*map(id, parameters)}) < len(parameters):
         return "layers share parameters"
     if {*map(id, parameters)} != {*map(id, trained)}:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from skorchlike.training.fast import kernels
 from skorchlike.training.fast.updates import FusedUpdate
 
@@ -31,7 +33,8 @@ class DirectStep:
         if update.ready():
             gradients = update.gradients()
             if gradients is not None:
-                update.apply(gradients)
+                with torch.no_grad():
+                    update.apply(gradients)
                 return
         ctx.estimator.do_step(ctx)
         update.learn()

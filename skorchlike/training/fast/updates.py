@@ -104,11 +104,10 @@ class FusedUpdate:
         return found
 
     def apply(self, gradients: Sequence[Sequence[Tensor]]) -> None:
-        """Update the parameters by these gradients, of one list a group."""
-        with torch.no_grad():
-            for group, own in zip(self.groups, gradients, strict=True):
-                if own:
-                    group.update(own, self.one)
+        """Update the parameters by these gradients, of one list a group; grad mode is off."""
+        for group, own in zip(self.groups, gradients, strict=True):
+            if own:
+                group.update(own, self.one)
         if self.patched is not None:  # by a schedule of torch, which wants to be told of steps
             self.optimizer._opt_called = True  # type: ignore[attr-defined]
 
