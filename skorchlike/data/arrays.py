@@ -15,7 +15,7 @@ from skorchlike.data.rows import Dense, Rows
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import split
 
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 2**20
 """Rows are gathered by so many bytes at a time (at least a batch): a bound on memory,
 and small enough to stay in a processor's cache."""
 
