@@ -133,7 +133,7 @@ def test_rows_are_gathered_in_bounded_chunks(monkeypatch):
     for _ in ArrayBatches(X, torch.zeros(40_000), None, 64, generator=torch.Generator()):
         pass
     assert max(chunk.nbytes for chunk in taken) <= arrays.CHUNK_BYTES
-    assert len(taken) == 8
+    assert len(taken) == 32  # of 20 batches each, the last of fewer
 
 
 def test_to_tensor_shares_memory_where_it_can_and_copies_where_it_must():
