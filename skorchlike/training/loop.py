@@ -114,6 +114,7 @@ class Loop:
                 raise
             raise error from raised
         finally:
+            self.path.forget()
             self.leave(on.on_exit, error)
             error = None  # else its traceback and this frame keep one another alive
 

@@ -70,6 +70,10 @@ class Path:
             self._slow_down(DIRECT, reason, loop)
         return loop.train_batch
 
+    def forget(self) -> None:
+        """Let go of the loop, which has the data, and of the optimizer."""
+        self.step = self.update = None
+
     def _slow_down(self, name: str, reason: str, loop: Loop) -> None:
         self.name, self.reason, self.step = name, f"from epoch {loop.ctx.epoch} on {reason}", None
 
