@@ -25,6 +25,8 @@ class Fails(Callback):
 @pytest.fixture
 def made(monkeypatch):
     """Weak references to the loops and data of all fits."""
+    # what torch imports in a first fit keeps that one's frames for a while
+    NeuralNetClassifier(max_epochs=1).fit(X, Y)
     found = []
     for cls in (Loop, ArrayBatches):
 
