@@ -84,3 +84,7 @@ def _note(
     if hasattr(fitted, "model_"):
         paths[name] = getattr(fitted.model_, "path_", "general")
     return fitted
+
+
+if __name__ == "__main__":
+    raise SystemExit("Run instead: python benchmarks/run.py --only fits fits_two_threads")

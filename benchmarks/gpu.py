@@ -3,7 +3,7 @@
 Usage: python benchmarks/gpu.py [--rounds 5] [--to benchmarks/results]
        python benchmarks/gpu.py --device cpu   # tiny problems: tries the code, measures nothing
 
-Without CUDA it says so and exits with 2.
+Where torch finds no CUDA device it says so and exits with 2.
 """
 
 from __future__ import annotations
@@ -126,16 +126,32 @@ def table(found: dict[str, Any]) -> str:
 
 def main(said: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backend", default="inductor", help="torch.compile's")
-    parser.add_argument("--to", type=Path, help="store the record here (on CUDA: results)")
+    parser.add_argument(
+        "--device",
+        default="cuda",
+        help="cuda, cuda:1, ...; cpu only tries the code (default: cuda)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="times that each contender is fitted (default: 5)"
+    )
+    parser.add_argument("--backend", default="inductor", help="torch.compile's (default: inductor)")
+    parser.add_argument("--to", type=Path, help="store the record here (else on CUDA: results)")
     args = parser.parse_args(said)
     device = torch.device(args.device)
     cuda = device.type == "cuda"
     if cuda and not torch.cuda.is_available():
-        print("benchmarks/gpu.py needs a CUDA device, and torch finds none.", file=sys.stderr)
+        print(
+            f"torch {torch.__version__} finds no CUDA device. If this machine has one, install "
+            "torch's CUDA build; --device cpu only tries the code.",
+            file=sys.stderr,
+        )
         return 2
+    if not cuda:
+        print(
+            f"On {device} this only tries the code, on tiny problems: the figures below mean "
+            "nothing, and no CUDA graph runs.\n",
+            flush=True,
+        )
 
     record = {"about": environment(torch.get_num_threads()), "result": {}}
     record["about"]["device"] = torch.cuda.get_device_name(device) if cuda else str(device)

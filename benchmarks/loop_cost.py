@@ -113,3 +113,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
         cost, cpu_cost = (np.subtract(t[name], t[BARE]) / N_STEPS * 1e6 for t in (wall, cpu))
         found[name] = {"us": spread(cost), "cpu": digits(float(np.median(cpu_cost)))}
     return {"n_steps": N_STEPS, "rounds": rounds, "contenders": found}
+
+
+if __name__ == "__main__":
+    raise SystemExit("Run instead: python benchmarks/run.py --only loop")

@@ -95,3 +95,7 @@ def raw(
             return torch.cat([chunk(part) for part in rows.split(CHUNK)]).numpy()
 
     return predict
+
+
+if __name__ == "__main__":
+    raise SystemExit("Run instead: python benchmarks/run.py --only prediction")

@@ -1,6 +1,8 @@
 """Write the tables of the stored records into docs/benchmarks.md, and draw its figures.
 
 Usage: python benchmarks/report.py [--from benchmarks/results] [--check]
+
+Without any record it says so, writes nothing and exits with 2.
 """
 
 from __future__ import annotations
@@ -47,12 +49,22 @@ def filled(page: str, records: speed_tables.Records) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--from", type=Path, default=sections.RESULTS, dest="folder")
+    parser.add_argument(
+        "--from", type=Path, default=sections.RESULTS, dest="folder", help="the records' folder"
+    )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if it would"
     )
     args = parser.parse_args()
     records = sections.stored(args.folder)
+    if not records:
+        print(
+            f"{args.folder} has no records ({', '.join(f'{n}.json' for n in sections.SECTIONS)}). "
+            f"Make them by python benchmarks/run.py --to {args.folder}, a quarter of an hour; "
+            "nothing was written.",
+            file=sys.stderr,
+        )
+        return 2
     page = PAGE.read_text(encoding="utf-8")
     new = filled(page, records)
     if args.check:

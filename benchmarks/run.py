@@ -3,7 +3,8 @@
 Usage: python benchmarks/run.py [--quick] [--only SECTION ...] [--to FOLDER]
 
 Each section is measured in a process of its own, its contenders in turn in that one. A full run
-stores its records in benchmarks/results; `report.py` makes the docs page from them.
+stores its records in benchmarks/results, a quick one nowhere, and either in the FOLDER of --to;
+`report.py` makes the docs page from them.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ TITLES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few rounds, under two minutes")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few rounds, under two minutes; stores nothing without --to",
+    )
     parser.add_argument("--only", nargs="+", choices=sections.SECTIONS, help="these alone")
     parser.add_argument(
-        "--to", type=Path, help="store the records here (of a full run: benchmarks/results)"
+        "--to", type=Path, help="store the records here, instead of a full run's benchmarks/results"
     )
     args = parser.parse_args()
     folder = args.to or (None if args.quick else sections.RESULTS)

@@ -139,3 +139,7 @@ def line(values: Sequence[float], seconds: Sequence[float]) -> dict[str, float]:
     off = np.abs(t / fitted - 1).max()
     named = {"fixed": fixed, "slope": slope, "r2": r2, "off": off, "power": power}
     return {name: digits(float(value)) for name, value in named.items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit("Run instead: python benchmarks/run.py --only scaling")

@@ -14,8 +14,8 @@ from contenders import BUILT_IN, OWN, REFERENCE
 
 Records = dict[str, dict[str, Any]]
 
-GREY, ORANGE, BLUE = "#7c7c7c", "#d8611f", "#4b8fc4"
-"""Seen on white and on black; the background is transparent."""
+GREY, ORANGE, BLUE = "#767676", "#d8611f", "#4b8fc4"
+"""Seen on white and on dark pages (the grey at 4 to 1 and more); the background is transparent."""
 
 STYLE = {
     "text.color": GREY,
@@ -26,8 +26,9 @@ STYLE = {
     "ytick.color": GREY,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "font.size": 9,
+    "axes.titlesize": 11,
+    "axes.titlepad": 8,
+    "font.size": 11,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "skorchlike",  # the same file from the same records
 }
@@ -40,20 +41,29 @@ def fits(records: Records) -> Any:
     found = records["fits"]["result"]
     every = [entry["contenders"] for entry in found.values()]
     names = [n for n in dict.fromkeys(n for one in every for n in one) if n != REFERENCE]
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (work, entry) in zip(panels, found.items(), strict=True):
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    panels = figure.subplots(-(-len(found) // 2), 2, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    for axes, entry in zip(panels, found.values(), strict=False):
         for row, name in enumerate(names):
             if name in entry["contenders"]:
                 to_reference = entry["contenders"][name]["to_reference"]
                 _bar(axes, row, to_reference, ORANGE if name in (OWN, BUILT_IN) else BLUE)
         axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, 1.3 * axes.get_xlim()[1])  # room for the numbers
-        axes.set_title(work, loc="left")
+        axes.set_title(_title(entry["work"]), loc="left")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    figure.supxlabel("full fit ÷ raw loop R (dotted)", color=GREY, fontsize=9)
+    figure.supxlabel("full fit ÷ raw loop R (dotted)", color=GREY)
     return figure
+
+
+def _title(work: str) -> str:
+    """Return a workload's name, layers and batch: neither rows nor classes nor steps."""
+    name, sizes = work.split(": ")
+    _rows, _classes, layers, batch, *_ = sizes.split(", ")
+    return f"{name}: {layers}, {batch}"
 
 
 def _bar(axes: Any, row: int, to_reference: dict[str, float], color: str) -> None:
@@ -61,7 +71,13 @@ def _bar(axes: Any, row: int, to_reference: dict[str, float], color: str) -> Non
     low, median, high = (to_reference[name] for name in ("low", "median", "high"))
     axes.barh(row, median, color=color, height=0.7)
     axes.plot([low, high], [row, row], color=GREY, linewidth=1.2)
-    axes.text(max(median, high), row, f" {median:.2f}", va="center", fontsize=8)
+    axes.annotate(
+        f"{median:.2f}",
+        (max(median, high), row),
+        xytext=(4, 0),  # away from the line's end, which beside a digit reads as a minus
+        textcoords="offset points",
+        va="center",
+    )
 
 
 def scaling(records: Records) -> Any:
@@ -69,8 +85,8 @@ def scaling(records: Records) -> Any:
     from matplotlib.figure import Figure
 
     found = records["scaling"]["result"]
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
-    places = figure.subplots(2, 3).ravel()
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    places = figure.subplots(len(found) // 3 + 1, 3, squeeze=False).ravel()  # one for the legend
     for place in places[len(found) :]:
         place.set_axis_off()
     for axes, (name, axis) in zip(places, found.items(), strict=False):
@@ -84,10 +100,12 @@ def scaling(records: Records) -> Any:
             axes.plot(x, entry["fixed"] + entry["slope"] * x, color=color, linewidth=1)
         ours = axis["contenders"][OWN]
         _scale(axes, values)
-        fitted = f"R² {ours['r2']:.4f}, off by {100 * ours['off']:.1f} % at most"
-        axes.set_title(f"{name}\n{fitted}", loc="left", fontsize=9)
+        axes.set_title(
+            f"{OWN}: R² {ours['r2']:.4f}\noff by {100 * ours['off']:.1f} % at most", loc="left"
+        )
+        axes.set_xlabel(name)
         axes.set_ylabel("seconds a fit")
-    places[0].legend(frameon=False)
+    places[-1].legend(*places[0].get_legend_handles_labels(), frameon=False, loc="center")
     return figure
 
 

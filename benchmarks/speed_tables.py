@@ -38,6 +38,14 @@ def number(value: float) -> str:
 
 SPREAD = ("median", "quartiles", "extremes")
 
+FAR_APART = 2
+"""A row whose extremes are more than this factor apart was disturbed, and is marked."""
+DISTURBED = ", disturbed"
+ON_DISTURBED = (
+    f"Disturbed: extremes more than a factor of {FAR_APART} apart. In one round or more this fit, "
+    "or R beside it, stalled; the median is of all rounds."
+)
+
 
 def fits(result: dict[str, Any]) -> str:
     """Return a table for each workload: the full fits as ratios to R, and to our two."""
@@ -51,11 +59,19 @@ def fits(result: dict[str, Any]) -> str:
             ]
             path = f" ({entry['path']})" if "path" in entry else ""
             to_reference = spread(entry["to_reference"])
+            if _disturbed(entry["to_reference"]):
+                to_reference[-1] += DISTURBED
             cpu, ms = f"{entry['cpu']:.2f}", f"{entry['ms']:.0f}"
             rows.append([f"{name}{path}", *to_reference, cpu, *ours, ms])
         head = ("full fit ÷ R", *SPREAD, "in CPU time", "÷ ours", "÷ ours, built-in", "ms")
         parts.append(f"{found['work']}; {_rounds(found)}.\n\n{markdown(head, rows)}")
+        if any(_disturbed(entry["to_reference"]) for entry in found["contenders"].values()):
+            parts.append(ON_DISTURBED)
     return "\n\n".join(parts)
+
+
+def _disturbed(values: dict[str, float]) -> bool:
+    return values["most"] > FAR_APART * values["least"]
 
 
 def loop(result: dict[str, Any]) -> str:

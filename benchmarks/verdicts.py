@@ -34,6 +34,13 @@ class Goal(NamedTuple):
             return value <= self.at_most
         return value >= self.at_least if self.more_than is None else value > self.more_than
 
+    def shown(self, value: float) -> str:
+        """Return two decimals (one from 10 on), or more where these would cross the limit."""
+        places = 2 if abs(value) < 10 else 1
+        while places < 4 and self.is_met(round(value, places)) != self.is_met(value):
+            places += 1
+        return f"{value:,.{places}f}{self.unit}"
+
 
 def _to_reference(work: str, name: str) -> Callable[[Any], float]:
     return lambda result: result[work]["contenders"][name]["to_reference"]["median"]
@@ -128,7 +135,7 @@ def verdicts(records: Records) -> list[tuple[str, str, str, str]]:
             lines.append((goal.what, goal.reach, "not measured", ""))
             continue
         met = "met" if goal.is_met(value) else "**not met**"
-        lines.append((goal.what, goal.reach, f"{value:.3f}{goal.unit}", met))
+        lines.append((goal.what, goal.reach, goal.shown(value), met))
     return lines
 
 

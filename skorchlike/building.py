@@ -108,6 +108,18 @@ def build_parts(
     return parts
 
 
+def example_optimizer(estimator: Any) -> torch.optim.Optimizer | None:
+    """Return an optimizer with the options that were said, over one parameter of no module.
+
+    None where groups of parameters were said, which need the module's.
+    """
+    said = estimator._said_to("optimizer")
+    if said.get("param_groups") is not None:
+        return None
+    cls, options = optimizer_options(estimator.optimizer, estimator.lr, said)
+    return build_optimizer(cls, options, {"": nn.Parameter(torch.zeros(1))})
+
+
 def parameters_by_name(module: nn.Module, criterion: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of both; the criterion's are called ``criterion.`` and their name."""
     found = dict(module.named_parameters())

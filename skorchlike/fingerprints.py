@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from skorchlike.callbacks.checkpoint import Checkpoint
@@ -63,6 +64,8 @@ class Identity:
         """The digest of each part of the data, and what it is; it reads them all."""
         names = ("X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val")
         given = {name: getattr(self.given, name) for name in names}
+        if self.given.labels:  # as labels, whatever the fewest bytes are to keep them in
+            given |= {name: _widened(given[name]) for name in ("y", "y_val")}
         return {name: [digest(value), _described(value)] for name, value in given.items()}
 
     @cached_property
@@ -101,7 +104,7 @@ class Identity:
             "parameters": compared,
             "order": self.order,
             "data": self.data,
-            "split": digest(self.split),
+            "split": digest(_widened(self.split)),
             "learned": self.learned,
         }
 
@@ -141,6 +144,13 @@ class Identity:
         if not found and was["split"] != now["split"]:
             found.append("other rows are set apart for validation")
         return found
+
+
+def _widened(numbers: Any) -> Any:
+    """Return labels or row numbers as int64; any other as they are."""
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu":
+        return numbers
+    return numbers.astype(np.int64, copy=False)
 
 
 def _said(estimator: Any, callbacks: Mapping[str, Any]) -> dict[str, Any]:

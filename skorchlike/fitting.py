@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from skorchlike.building import SIZES, build_parts, check_components, constructor
+from skorchlike.building import (
+    SIZES,
+    build_parts,
+    check_components,
+    constructor,
+    example_optimizer,
+)
 from skorchlike.callbacks.checkpoint import components_of
 from skorchlike.callbacks.sklearn_tasks import SklearnTasks
 from skorchlike.checking import check_fit_data
@@ -78,6 +84,7 @@ __all__ = [
     "check_fit_data",
     "check_resume",
     "constructor",
+    "example_optimizer",
     "fit_model",
     "follows_input_dtype",
     "history_frame",

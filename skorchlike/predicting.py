@@ -157,14 +157,21 @@ class AllOutputs:
 
 
 def _append_each(rows: Any, output: Any) -> None:
-    if isinstance(rows, dict):
+    if isinstance(rows, dict) and isinstance(output, dict) and rows.keys() == output.keys():
         for name, part in rows.items():
             _append_each(part, output[name])
-    elif isinstance(rows, tuple):
+    elif isinstance(rows, tuple) and isinstance(output, tuple) and len(rows) == len(output):
         for part, of_part in zip(rows, output, strict=True):
             _append_each(part, of_part)
-    else:
+    elif isinstance(rows, JoinedRows) and isinstance(output, torch.Tensor):
         rows.append(output)
+    else:
+        was = "tensor" if isinstance(rows, JoinedRows) else f"{type(rows).__name__} of {len(rows)}"
+        parts = f" of {len(output)}" if isinstance(output, (dict, tuple)) else ""
+        raise ParameterError(
+            f"The module returned a {was} for one batch and a {type(output).__name__}{parts} for "
+            "another. It must return the same structure for each."
+        )
 
 
 def forward_model(estimator: Any, X: Any) -> Any:

@@ -175,7 +175,7 @@ class Fit:
             place_=parts.place,
             inputs_=self.inputs,
             path_="" if path is None else path.name,
-            path_reason_="" if path is None else path.reason,
+            path_reason_="" if path is None or not path.name else path.reason,
             continuation_={
                 "callbacks": {name: (classes[name], state) for name, state in states.items()},
                 "classes": {name: class_name(cb) for name, cb in ctx.callbacks.items()},

@@ -75,6 +75,8 @@ def test_it_prints_and_stores_what_it_measured(bench, capsys, monkeypatch, tmp_p
     assert gpu.main(said) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "gpu.json").read_text())["result"]["small MLP"]
+    first = printed.splitlines()[0]
+    assert "the figures below mean nothing, and no CUDA graph runs" in first
     assert "small MLP: 64 × 4, batch 16, 3 epochs of 4 steps; tricks: fused Adam" in printed
     assert set(found["contenders"]) == set(bench("gpu_contenders").ALL)
     assert found["contenders"]["plain eager loop"]["to_plain"] == 1
@@ -122,5 +124,8 @@ def test_without_cuda_it_says_so_and_exits_with_two(bench, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert bench("gpu").main([]) == 2
     captured = capsys.readouterr()
-    assert captured.err == "benchmarks/gpu.py needs a CUDA device, and torch finds none.\n"
+    assert captured.err == (
+        f"torch {torch.__version__} finds no CUDA device. If this machine has one, install torch's "
+        "CUDA build; --device cpu only tries the code.\n"
+    )
     assert captured.out == ""

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OWN, BUILT_IN = "skorchlike", "skorchlike, built-in MLP"
+SIZES = "10,000 × 20, 3 classes, MLP 64-64, batch 64, 5 epochs, 785 steps"
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def records():
             for name, value in (fast | slow).items()
         }
         return {
-            n: {"work": f"{n}: rows", "rounds": 2, "contenders": copy.deepcopy(found)}
+            n: {"work": f"{n}: {SIZES}", "rounds": 2, "contenders": copy.deepcopy(found)}
             for n in works
         }
 
@@ -154,6 +156,67 @@ def test_what_was_not_measured_is_said_so(bench, records):
     assert [line[0].split()[0] for line in lines] == ["Lightning"] * 3 + ["cost"]
 
 
+@pytest.mark.parametrize(
+    ("at_most", "value", "shown"),
+    [
+        (0.8, 0.68123, "0.68"),
+        (3, 2.6891, "2.69"),
+        (10, 49.26, "49.3"),
+        (120, 1234.56, "1,234.6"),
+        (1.05, 1.0514, "1.051"),
+        (1.05, 1.05, "1.05"),
+        (1.0, 1.00004, "1.0000"),
+    ],
+)
+def test_a_measured_value_is_shown_on_its_side_of_the_limit(bench, at_most, value, shown):
+    goal = bench("verdicts").Goal("fits", "", None, at_most=at_most, unit=" ×")
+    assert goal.shown(value) == f"{shown} ×"
+
+
+def test_only_rows_with_extremes_more_than_twice_apart_are_marked_as_disturbed(bench, records):
+    tables = bench("speed_tables")
+    for name in ("fits", "fits_two_threads"):
+        assert "isturbed" not in tables.section(name, records)
+        fitted = records[name]["result"]["W1"]["contenders"]
+        fitted["skorch"]["to_reference"] |= {"least": 2.0, "most": 4.0}
+        fitted["Lightning"]["to_reference"] |= {"least": 2.0, "most": 4.1}
+        table = tables.section(name, records)
+        marked = [line for line in table.splitlines() if ", disturbed" in line]
+        assert [line.split()[1] for line in marked] == ["Lightning"]
+        assert table.count("Disturbed: extremes more than a factor of 2 apart.") == 1
+
+
+@pytest.mark.parametrize("said", [[], ["--check"]])
+def test_without_records_the_page_stays_and_it_says_what_to_run(
+    bench, monkeypatch, capsys, tmp_path, said
+):
+    report = bench("report")
+    page = tmp_path / "page.md"
+    page.write_text(report.PAGE.read_text())
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr("sys.argv", ["report.py", "--from", str(tmp_path / "none"), *said])
+    before = page.read_bytes()
+    assert report.main() == 2
+    captured = capsys.readouterr()
+    assert f"{tmp_path / 'none'} has no records (fits.json, " in captured.err
+    assert f"python benchmarks/run.py --to {tmp_path / 'none'}" in captured.err
+    assert captured.out == ""
+    assert page.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize("module", ["fits", "loop_cost", "prediction", "scaling"])
+def test_a_part_of_the_run_that_is_run_alone_says_what_to_run(bench, module):
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(BENCHMARKS / f"{module}.py"), run_name="__main__")
+    command = stopped.value.code.removeprefix("Run instead: ")
+    script, option, *named = command.removeprefix("python ").split()
+    assert (BENCHMARKS.parent / script).is_file()
+    assert option == "--only"
+    sections = bench("sections").SECTIONS
+    assert named == [n for n, section in sections.items() if section.module == module]
+
+
 def test_a_line_is_found_again_and_the_farthest_point_from_it(bench):
     line = bench("scaling").line
     x = np.array([10, 100, 1_000, 100_000])
@@ -254,3 +317,26 @@ def test_figures_are_drawn_from_the_records_and_the_same_again(bench, records, t
     assert [path.read_text() for path in figures.draw(records, tmp_path)] == drawn
     records["fits"]["result"]["W1"]["rounds"] = 3
     assert figures.mark(records, "fits") not in drawn[0]
+
+
+def test_the_figures_say_what_was_fitted_and_what_grows(bench, records, tmp_path):
+    fits, scaling = (path.read_text() for path in bench("speed_figures").draw(records, tmp_path))
+    for work in ("W1", "W4"):
+        assert f">{work}: MLP 64-64, batch 64</text>" in fits
+    assert "785" not in fits
+    for axis in ("rows", "callbacks"):
+        assert f">{axis}</text>" in scaling
+
+
+def test_the_figures_are_in_large_letters_to_be_read_on_white_and_on_dark(bench):
+    def luminance(color):
+        """Relative luminance as WCAG 2 defines it."""
+        shares = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    style = bench("speed_figures").STYLE
+    assert min(style["font.size"], style["axes.titlesize"]) > 9
+    grey = luminance(style["text.color"]) + 0.05
+    assert 1.05 / grey > 4.5
+    assert grey / (luminance("#0d1117") + 0.05) > 4

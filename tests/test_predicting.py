@@ -422,3 +422,24 @@ def test_many_rows_cost_few_calls_a_batch_beside_those_of_the_module():
     net.predict_batch_size = 10
     few, many = (n_calls(lambda n=n: net.predict_proba(X[:n])) for n in (20, 300))
     assert (many - few) / 28 - of_module <= 6
+
+
+class Changing(nn.Module):
+    """Returns a tensor for the first rows and a tuple for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, X):
+        output = self.layer(X)
+        return (output, output) if X[0, 0] > 0 and not self.training else output
+
+
+def test_outputs_of_another_structure_than_the_batch_before_are_an_error():
+    X = np.zeros((4, 4), np.float32)
+    X[2:] = 1
+    net = NeuralNetClassifier(Changing, max_epochs=1, predict_batch_size=2)
+    net.fit(X, [0, 1, 2, 0])
+    with pytest.raises(ParameterError, match="a tensor for one batch and a tuple of 2 for another"):
+        net.forward(X)

@@ -92,6 +92,28 @@ class Callback(RoutedParams):
         super().__init_subclass__(**kwargs)
         _check_definition(cls)
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """Stages that it defines and that would do nothing with these parameters.
+
+        The loop does not call them: so a callback that has no work in the midst of a batch
+        leaves the fastest training step open (``model_.path_``). It is read when the
+        parameters are set, before ``on_begin``, and may depend on nothing else. Default:
+        none. What a subclass defines is called, unless the subclass names it itself.
+
+        Returns
+        -------
+        tuple of str
+            Names of stages (``on_*``).
+
+        Examples
+        --------
+        >>> from skorchlike import LRScheduler
+        >>> LRScheduler("cosine", unit="epoch").idle_stages
+        ('on_after_step',)
+        """
+        return ()
+
     def state_dict(self) -> Any:
         """Return what to keep after the fit, without the parameters; None for nothing.
 

@@ -104,6 +104,11 @@ class LRScheduler(Callback):
         make = self._takes("policy")
         return 90 if make is not None and is_kind(make, ReduceLROnPlateau) else 30
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """The one that counts what is not the unit."""
+        return ("on_epoch_end",) if self.unit == "batch" else ("on_after_step",)
+
     def _takes(self, component: str) -> Callable[..., Any] | None:
         try:
             return resolve_policy(self.policy)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PENDING_BYTES = 16 * 2**20
 """So much of a phase is gathered on the device before it is moved to the CPU at once."""
 
+OF_TRAINING = ("on_batch_end", "on_after_train")
+OF_VALIDATION = ("on_valid_begin", "on_batch_valid_end", "on_valid_end")
+
 NO_VALIDATION = (
     "Metrics measures on the validation data, and this fit has none. Set "
     "validation_fraction=0.1, pass X_val and y_val to fit, or set on='train'."
@@ -120,6 +123,11 @@ class Metrics(Callback):
             return ()  # on_begin says what is wrong
         return tuple(f"{phase}_{name}" for phase in self._phases() for name in names)
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """Those of the phase that is not measured."""
+        return OF_TRAINING if self.on == "valid" else OF_VALIDATION if self.on == "train" else ()
+
     def advise(self, setup: Setup) -> list[str]:
         """Say what is wrong with the metrics, and that validation data are missing."""
         try:
@@ -137,13 +145,7 @@ class Metrics(Callback):
         metrics = named_metrics(self.metrics)
         if "valid" in self._phases() and "valid_loss" not in ctx.columns:
             raise ParameterError(NO_VALIDATION)
-        for name, other in ctx.callbacks.items():
-            twice = [column for column in self.logs if other is not self and column in other.logs]
-            if twice:
-                raise ParameterError(
-                    f"Metrics records {twice[0]!r}, and so does the callback {name!r}. Give the "
-                    "metric another name: metrics={'name': metric}."
-                )
+        _check_columns(self, ctx)
         self._objects = {n: _on_device(m, ctx) for n, m in metrics.items() if has_state(m)}
         self._scorers = {n: m for n, m in metrics.items() if not has_state(m)}
 
@@ -214,6 +216,7 @@ class Metrics(Callback):
         return ("train", "valid") if self.on == "both" else (self.on,)
 
     def _begin(self, phase: str) -> None:
+        self._rows = None  # a state may have left rows of another phase
         if phase in self._phases():
             self._phase, self._rows = phase, Rows(self.max_rows)
             for metric in self._objects.values():
@@ -250,6 +253,16 @@ class Metrics(Callback):
         if condition and message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def _check_columns(metrics: Metrics, ctx: Context) -> None:
+    for name, other in ctx.callbacks.items():
+        twice = [column for column in metrics.logs if other is not metrics and column in other.logs]
+        if twice:
+            raise ParameterError(
+                f"Metrics records {twice[0]!r}, and so does the callback {name!r}. Give the "
+                "metric another name: metrics={'name': metric}."
+            )
 
 
 def _on_device(metric: Any, ctx: Context) -> Any:

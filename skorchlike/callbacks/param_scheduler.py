@@ -94,6 +94,12 @@ class ParamScheduler(Callback):
         self.shape = shape
         self.unit = unit
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """Those that set and count by what is not the unit."""
+        by_epoch, by_batch = ("on_epoch_begin", "on_epoch_end"), ("on_batch_begin", "on_after_step")
+        return by_epoch if self.unit == "batch" else by_batch
+
     def advise(self, setup: Setup) -> list[str]:
         """Say that another one changes the same number."""
         others = [

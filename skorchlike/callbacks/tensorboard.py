@@ -106,6 +106,11 @@ class TensorBoard(Callback):
         self.histograms = histograms
         self.gradients = gradients
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """The end of a batch, if nothing of batches is written."""
+        return () if self.unit == "batch" or self.gradients else ("on_batch_end",)
+
     def advise(self, setup: Setup) -> list[str]:
         """Say that gradients are asked for of no parameter."""
         return [NEEDS_HISTOGRAMS] if self.gradients and self.histograms is None else []

@@ -68,6 +68,11 @@ class TimeLimit(Callback):
         self.seconds = seconds
         self.when = when
 
+    @property
+    def idle_stages(self) -> tuple[str, ...]:
+        """The end of a batch, if an epoch is trained to its end."""
+        return () if self.when == "batch" else ("on_batch_end",)
+
     def on_begin(self, ctx: Context) -> None:
         """Start the clock."""
         limit = self.seconds

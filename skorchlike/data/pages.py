@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import sys
+from collections import deque
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class Pages:
     """
 
     def __init__(self) -> None:
-        self.kept: list[mmap.mmap] = []
+        self.kept: deque[list[mmap.mmap]] = deque()
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor with any values; nobody else has its memory."""
@@ -51,17 +52,24 @@ class Pages:
         return torch.frombuffer(piece, dtype=dtype, count=math.prod(shape)).view(shape)
 
     def _piece(self, n_bytes: int) -> mmap.mmap:
-        kept = self.kept
-        for number in range(len(kept)):
-            # held by the list and by the call alone: no tensor has it
-            if sys.getrefcount(kept[number]) == 2:
-                if len(kept[number]) >= n_bytes:
-                    return kept[number]
-                kept[number] = mmap.mmap(-1, n_bytes, **_PRIVATE)
-                return kept[number]
+        """Return a piece that no tensor has, and keep it for further use."""
+        for _ in range(len(self.kept)):
+            try:
+                # taken out before it is looked at: another thread cannot have it then
+                holder = self.kept.popleft()
+            except IndexError:
+                break
+            # held by the holder and by the call alone: no tensor has it
+            free = sys.getrefcount(holder[0]) == 2
+            if free and len(holder[0]) < n_bytes:
+                continue  # too small, and forgotten
+            piece = holder[0] if free else None
+            self.kept.append(holder)
+            if piece is not None:
+                return piece
         piece = mmap.mmap(-1, n_bytes, **_PRIVATE)
-        if len(kept) < KEPT:
-            kept.append(piece)
+        if len(self.kept) < KEPT:
+            self.kept.append([piece])
         return piece
 
     def __reduce__(self) -> tuple[Any, ...]:

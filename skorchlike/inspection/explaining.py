@@ -11,7 +11,12 @@ import pandas as pd
 from skorchlike.callbacks.base import Callback, Setup
 from skorchlike.estimator import BaseNeuralNet
 from skorchlike.exceptions import ParameterError
-from skorchlike.fitting import OWN_COLUMNS, build_callbacks, check_components
+from skorchlike.fitting import (
+    OWN_COLUMNS,
+    build_callbacks,
+    check_components,
+    example_optimizer,
+)
 from skorchlike.params.calling import parameters_of
 from skorchlike.params.routing import RoutedParams
 from skorchlike.training.calls import (
@@ -23,7 +28,7 @@ from skorchlike.training.calls import (
     resolve_stages,
     uses_stage,
 )
-from skorchlike.training.fast import BY_HAND, DIRECT, GENERAL, obstacles
+from skorchlike.training.fast import BY_HAND, DIRECT, GENERAL, obstacles, why_not
 from skorchlike.training.stages import ACTIONS, TABLE
 
 NOT_SAID = ("params", "lr", "size_average", "reduce", "optimizer", "last_epoch")
@@ -85,8 +90,8 @@ class Explanation:
     actions : dict
         Action → who provides it, or the error that two provide it.
     path : str
-        Which way the training batches go (``model_.path_``) and why it is not a faster one: in the
-        last fit, or before a first one as far as it can be told.
+        Which way the training batches of a fit will go and why it is not a faster one, as far as
+        it can be told before; and which way they went in the last fit (``model_.path_``).
     warnings : list of str
         What looks wrong.
     parameters : DataFrame
@@ -121,22 +126,12 @@ class Explanation:
             return f"an error: {error}"
 
     def _path(self, estimator: BaseNeuralNet) -> str:
+        expected = _expected_path(self.callbacks, estimator)
         model = vars(estimator).get("model_")
-        if model is not None and model.path_:
-            return f"{model.path_}{model.path_reason_ and f': {model.path_reason_}'}"
-        try:
-            do = resolve_actions(self.callbacks, estimator)
-        except ParameterError as error:
-            return f"an error: {error}"
-        not_direct, not_by_hand = obstacles(do, resolve_stages(self.callbacks))
-        if not_direct is not None:
-            return f"{GENERAL}: {not_direct}"
-        way = f"{DIRECT}, with a fused optimizer"
-        if not_by_hand is not None:
-            return f"{way}: {not_by_hand}"
-        return (
-            f"{BY_HAND}, if the module is linear layers with activations between them; else {way}"
-        )
+        if model is None or not model.path_:
+            return expected
+        reason = model.path_reason_ and f": {model.path_reason_}"
+        return f"{expected} (in the last fit {model.path_}{reason})"
 
     def _stages(self, estimator: BaseNeuralNet) -> pd.DataFrame:
         rows = []
@@ -170,6 +165,24 @@ class Explanation:
             f"<p>Training step: {_escape(self.path)}</p>"
             f"{used.to_html()}{self.parameters.to_html()}"
         )
+
+
+def _expected_path(callbacks: Mapping[str, Callback], estimator: BaseNeuralNet) -> str:
+    """Say which way the training batches of a fit will go, as far as it can be told before."""
+    try:
+        do = resolve_actions(callbacks, estimator)
+        on = resolve_stages(callbacks)
+        optimizer = example_optimizer(estimator)
+    except ValueError as error:
+        return f"an error: {error}"
+    not_direct, not_by_hand = obstacles(do, on)
+    not_direct = not_direct or (None if optimizer is None else why_not(optimizer))
+    if not_direct is not None:
+        return f"{GENERAL}: {not_direct}"
+    if not_by_hand is not None:
+        return f"{DIRECT}: {not_by_hand}"
+    where = "if the module is linear layers with activations between them"
+    return f"{BY_HAND}, {where}; else {DIRECT}"
 
 
 def _advice(setup: Setup) -> list[str]:

@@ -9,7 +9,7 @@ from numbers import Real
 from types import SimpleNamespace
 from typing import Any
 
-from skorchlike.exceptions import CancelException, ParameterError, StageError
+from skorchlike.exceptions import CancelException, ParameterError, StageError, did_you_mean
 from skorchlike.training.interrupts import unbroken
 from skorchlike.training.stages import ACTIONS, FIT_STAGES, PREDICT_STAGES, STAGES, TABLE
 
@@ -51,15 +51,47 @@ def describe_callback(name: str, callback: Any) -> str:
     return f"the callback {name!r} ({type(callback).__name__})"
 
 
-def uses_stage(callback: Any, stage: str) -> bool:
-    """Whether a callback defines a stage or state method (the base class's are no-ops)."""
+def defines_stage(callback: Any, stage: str) -> bool:
+    """Whether a callback defines a stage or other method (the base class's are no-ops)."""
     method = getattr(callback, stage, None)
     return method is not None and not getattr(method, "is_no_op", False)
 
 
+def uses_stage(callback: Any, stage: str) -> bool:
+    """Whether a callback defines a method and, with its parameters, a stage has work to do."""
+    return defines_stage(callback, stage) and not (stage in STAGES and _is_idle(callback, stage))
+
+
+def _is_idle(callback: Any, stage: str) -> bool:
+    if stage not in callback.idle_stages or stage in vars(callback):
+        return False
+    # a base class that calls its stage idle does not know what a subclass does in it
+    where = (cls for cls in type(callback).__mro__ if {"idle_stages", stage} & vars(cls).keys())
+    return "idle_stages" in vars(next(where))
+
+
+def _check_idle_stages(who: str, callback: Any) -> None:
+    idle = callback.idle_stages
+    if not isinstance(idle, (tuple, list)):
+        raise ParameterError(
+            f"`idle_stages` of {who} must be a tuple of names of stages. Got {idle!r}."
+        )
+    for name in idle:
+        if name not in STAGES:
+            raise ParameterError(
+                f"`idle_stages` of {who} must be names of stages. Got {name!r}."
+                f"{did_you_mean(str(name), STAGES)}"
+            )
+
+
 def acts_in_predict(callback: Any) -> bool:
-    """Whether a callback has a predict stage or replaces ``do_predict``."""
-    return hasattr(callback, "do_predict") or any(uses_stage(callback, s) for s in PREDICT_STAGES)
+    """Whether a callback has a predict stage or replaces ``do_predict``.
+
+    Its parameters may not be set yet, so this is not about idle stages.
+    """
+    return hasattr(callback, "do_predict") or any(
+        defines_stage(callback, s) for s in PREDICT_STAGES
+    )
 
 
 def columns_of(callbacks: Mapping[str, Any]) -> list[str]:
@@ -146,7 +178,14 @@ def resolve_stages(
     -------
     namespace
         One `Calls` for each stage, by the stage's name.
+
+    Raises
+    ------
+    ParameterError
+        If `idle_stages` of a callback names what is no stage.
     """
+    for name, callback in callbacks.items():
+        _check_idle_stages(describe_callback(name, callback), callback)
     stages, wrap = SimpleNamespace(), wrapper(callbacks)
     for stage in names:
         pairs = []

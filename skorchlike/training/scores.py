@@ -29,6 +29,22 @@ class Score(Protocol):
         """Return the score of all batches since the last reset."""
 
 
+def _kept(sums: Tensor) -> Any:
+    """Return the sums of a batch in the form in which they are kept.
+
+    On the CPU as numbers: small tensors would settle in the heap between the large ones of each
+    batch, which then would not find their place again. From a device nothing is fetched yet.
+    """
+    return sums.tolist() if sums.is_cpu else sums
+
+
+def _stacked(kept: list[Any]) -> Tensor:
+    """Return what `_kept` returned for each batch as one tensor."""
+    if isinstance(kept[0], Tensor):
+        return torch.stack(kept)
+    return torch.tensor(kept, dtype=torch.float64)
+
+
 def _as_it_is(values: Tensor) -> Tensor:
     return values
 
@@ -57,7 +73,7 @@ class Accuracy:
 
     def reset(self) -> None:
         """Forget all batches."""
-        self.sums: list[Tensor] = []
+        self.sums: list[Any] = []
         self.n_rows = 0
 
     def suits(self, y_pred: Any, y: Any) -> bool:
@@ -71,15 +87,15 @@ class Accuracy:
         if right.ndim > 1:
             right = right.flatten(1).all(1)
         if sample_weight is None:
-            self.sums.append(right.sum(dtype=torch.float64))
+            self.sums.append(_kept(right.sum(dtype=torch.float64)))
             self.n_rows += len(y)
         else:
             weight = sample_weight.double()
-            self.sums.append(torch.stack([(right * weight).sum(), weight.sum()]))
+            self.sums.append(_kept(torch.stack([(right * weight).sum(), weight.sum()])))
 
     def compute(self) -> float:
         """Return the accuracy, between 0 and 1."""
-        sums = torch.stack(self.sums).sum(0)
+        sums = _stacked(self.sums).sum(0)
         right, total = sums.tolist() if sums.ndim else (sums.item(), self.n_rows)
         return right / total
 
@@ -105,7 +121,7 @@ class R2:
 
     def reset(self) -> None:
         """Forget all batches."""
-        self.sums: list[Tensor] = []
+        self.sums: list[Any] = []
         self.origin: Tensor | None = None
         self.n_rows = 0
 
@@ -119,18 +135,18 @@ class R2:
         y = y.double()
         error = y - self.predict(main_output(y_pred)).reshape(y.shape).double()
         if self.origin is None:
-            self.origin = y[:1]
+            self.origin = y[:1].clone()  # a view would hold more rows
         y = y - self.origin
         w = torch.ones_like(y) if sample_weight is None else sample_weight.double()[:, None]
         w = w.expand_as(y)
-        self.sums.append(torch.stack([w, w * y, w * y**2, w * error**2]).sum(1))
+        self.sums.append(_kept(torch.stack([w, w * y, w * y**2, w * error**2]).sum(1)))
         self.n_rows += len(y)
 
     def compute(self) -> float:
         """Return R²; NaN for fewer than two rows."""
         if self.n_rows < 2:
             return float("nan")
-        weight, first, second, residual = torch.stack(self.sums).sum(0)
+        weight, first, second, residual = _stacked(self.sums).sum(0)
         spread = second - first**2 / weight
         r2 = torch.where(
             spread > 0,

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skorchlike.data import pages as pages_module
 from skorchlike.data.arrays import ArrayBatches
 from skorchlike.data.pages import KEPT, OWN_PAGES, Pages
 from skorchlike.data.rows import Rows
@@ -28,7 +31,7 @@ def test_what_is_held_keeps_its_values():
     "hold",
     [
         lambda tensor: tensor[5:6],
-        lambda tensor: tensor.split(7)[2],
+        lambda tensor: tensor.split(N // 3)[2],
         lambda tensor: tensor.numpy()[::2],
         lambda tensor: memoryview(tensor.numpy()),
         lambda tensor: tensor.view(2, -1).t().detach(),
@@ -77,7 +80,7 @@ def test_copies_have_memory_of_their_own():
     pages = Pages()
     pages.empty((N,), torch.float32)
     for copied in (copy.deepcopy(pages), pickle.loads(pickle.dumps(pages))):
-        assert copied.kept == []
+        assert not copied.kept
 
 
 def test_a_batch_that_somebody_keeps_is_not_changed_by_later_passes():
@@ -94,3 +97,45 @@ def test_passes_over_rows_use_the_same_memory():
     batches = ArrayBatches(Rows(np.ones((N, 4), np.float32)), torch.zeros(N), None, N // 2)
     places = [{X.data_ptr() for X, *_ in batches} for _ in range(3)]
     assert places[0] == places[1] == places[2]
+
+
+def test_threads_never_share_memory():
+    """They are stopped wherever a piece is looked at, and another goes on there."""
+    pages, wrong = Pages(), []
+
+    def gather(number):
+        for _ in range(400):
+            tensor = pages.empty((N,), torch.float32).fill_(number)
+            if not (tensor == number).all():
+                wrong.append(number)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=gather, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+
+
+def test_a_piece_that_is_being_given_is_given_to_no_other_thread(monkeypatch):
+    pages = Pages()
+    pages.empty((N,), torch.float32)
+    given = []
+
+    class Stopped:
+        """Stands for `sys`: while a piece is looked at, another asks for one."""
+
+        @staticmethod
+        def getrefcount(piece):
+            monkeypatch.setattr(pages_module, "sys", sys)
+            given.append(pages.empty((N,), torch.float32))
+            return sys.getrefcount(piece) - 2  # without this call's own
+
+    monkeypatch.setattr(pages_module, "sys", Stopped)
+    given.append(pages.empty((N,), torch.float32))
+    assert len({tensor.data_ptr() for tensor in given}) == 2

@@ -225,21 +225,37 @@ class ActsInBatches(Callback):
 
 
 @pytest.mark.parametrize(
-    ("callbacks", "before", "after"),
+    ("said", "expected", "then"),
     [
-        ([], "hand-written, if the module", "hand-written"),
-        ([EarlyStopping("train_loss")], "hand-written, if the module", "hand-written"),
-        ([ActsInBatches()], "direct, with a fused optimizer: the callback", "direct: the callback"),
-        ([Momentum()], "general: the callback 'momentum'", "general: the callback 'momentum'"),
-        ([Momentum(), AlsoSteps()], "an error", None),
+        ({}, "hand-written, if the module", "hand-written"),
+        ({"callbacks": [EarlyStopping("train_loss")]}, "hand-written, if the", "hand-written"),
+        ({"callbacks": [ActsInBatches()]}, "direct: the callback 'acts_in", "direct: the callback"),
+        ({"callbacks": [Momentum()]}, "general: the callback 'mom", "general: the callback 'mom"),
+        ({"optimizer": "adadelta"}, "general: Adadelta is not", "general: Adadelta is not"),
+        (
+            {"optimizer": "sgd", "optimizer__momentum": 0.9},
+            "general: SGD has momentum=0.9",
+            "general: SGD has momentum=0.9",
+        ),
+        ({"optimizer__amsgrad": True}, "general: AdamW has amsgrad", "general: AdamW has amsgrad"),
+        ({"module__dropout": 0.1}, "hand-written, if", "direct: Dropout has no gradient"),
+        ({"callbacks": [Momentum(), AlsoSteps()]}, "an error", None),
+        ({"optimizer": "no such thing"}, "an error", None),
     ],
 )
-def test_it_says_which_way_batches_go_before_and_after_a_fit(callbacks, before, after):
-    net = NeuralNetClassifier(max_epochs=2, callbacks=callbacks, random_state=0)
+def test_it_says_which_way_batches_go_before_and_after_a_fit(said, expected, then):
+    net = NeuralNetClassifier(max_epochs=2, random_state=0, **said)
     explained = explain(net)
-    assert explained.path.startswith(before)
+    assert explained.path.startswith(expected)
     assert f"Training step: {explained.path}" in str(explained)
-    if after is not None:
+    if then is not None:
         net.fit(X, Y)
-        assert explain(net).path.startswith(after)
-        assert explain(net).path.startswith(net.model_.path_)
+        assert explain(net).path.startswith(expected)
+        assert f"(in the last fit {then}" in explain(net).path
+
+
+def test_it_speaks_of_the_fit_to_come():
+    net = NeuralNetClassifier(max_epochs=1, callbacks=[Momentum()]).fit(X, Y)
+    net.set_params(callbacks=None)
+    assert explain(net).path.startswith("hand-written")
+    assert "in the last fit general: the callback 'momentum'" in explain(net).path

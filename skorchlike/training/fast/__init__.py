@@ -11,5 +11,6 @@ general way is taken.
 """
 
 from skorchlike.training.fast.path import BY_HAND, DIRECT, GENERAL, Path, choose_path, obstacles
+from skorchlike.training.fast.updates import why_not
 
-__all__ = ["BY_HAND", "DIRECT", "GENERAL", "Path", "choose_path", "obstacles"]
+__all__ = ["BY_HAND", "DIRECT", "GENERAL", "Path", "choose_path", "obstacles", "why_not"]

@@ -10,7 +10,13 @@ from torch import Tensor
 from skorchlike.exceptions import CancelBatchException
 from skorchlike.training.batches import Batch
 from skorchlike.training.fast import kernels
-from skorchlike.training.fast.chain import Chain, layers_of, why_no_chain, why_not_parameters
+from skorchlike.training.fast.chain import (
+    Chain,
+    layers_of,
+    misfit_of,
+    why_no_chain,
+    why_not_parameters,
+)
 from skorchlike.training.fast.heads import make_head, why_no_head
 from skorchlike.training.fast.updates import FusedUpdate
 
@@ -48,8 +54,9 @@ class HandWrittenStep:
             return "the module makes several predictions a row"
         layers = layers_of(ctx.module)
         if layers is None:
-            name = type(ctx.module).__name__
-            return f"{name} is not linear layers with activations between them alone, or has hooks"
+            return misfit_of(ctx.module)
+        if kernels.is_patched():
+            return "a function of torch is replaced"
         reason = why_no_chain(layers) or why_no_head(ctx.criterion)
         if reason is not None:
             return reason

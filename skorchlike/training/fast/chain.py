@@ -165,6 +165,17 @@ class Chain:
                 d = torch.mm(d, weight)
 
 
+def _parts_of(module: nn.Module) -> list[nn.Module] | None:
+    """Return the parts that a module calls one after another, or None."""
+    cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
+    if cls is nn.Sequential:
+        return list(module)  # type: ignore[call-overload]
+    if cls.__module__.startswith("skorchlike.") and "_chain" in vars(cls):
+        chain: list[nn.Module] | None = module._chain  # type: ignore[assignment]
+        return chain
+    return None
+
+
 def layers_of(module: nn.Module) -> list[nn.Module] | None:
     """Return the layers of a module that calls one after another and does nothing else, or None.
 
@@ -173,15 +184,10 @@ def layers_of(module: nn.Module) -> list[nn.Module] | None:
     has none.
     """
     if type(module) in LAYERS:
-        return [module]
+        return [module] if kernels.forward_is_own(module) else None
     if type(module).__call__ is not nn.Module.__call__ or vars(module)["_parameters"]:
         return None
-    cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
-    parts: Any = None
-    if cls is nn.Sequential:
-        parts = list(module)  # type: ignore[call-overload]
-    elif cls.__module__.startswith("skorchlike.") and "_chain" in vars(cls):
-        parts = module._chain
+    parts = _parts_of(module)
     if not parts or kernels.has_hooks(module):
         return None
     found: list[nn.Module] = []
@@ -191,6 +197,24 @@ def layers_of(module: nn.Module) -> list[nn.Module] | None:
             return None
         found += layers
     return found
+
+
+def misfit_of(module: nn.Module) -> str:
+    """Say what of a module has no gradient written by hand, where `layers_of` returns None."""
+    name = type(module).__name__
+    if type(module) in LAYERS:
+        return f"the forward of {name} is replaced"
+    if type(module).__call__ is not nn.Module.__call__:
+        return f"{name} has a __call__ of its own"
+    parts = _parts_of(module)
+    if parts:
+        for part in parts:
+            if layers_of(part) is None:
+                return misfit_of(part)
+        return f"{name} has hooks, or parameters outside of its layers"
+    if type(module).__module__.startswith(("torch.", "skorchlike.")):
+        return f"{name} has no gradient written by hand, as linear layers and activations have"
+    return f"{name} has a forward of its own: only that of nn.Sequential is known"
 
 
 def parameters_of(layers: list[nn.Module]) -> list[Any]:

@@ -39,11 +39,11 @@ class Group:
     @classmethod
     def why_not(cls, group: Mapping[str, Any]) -> str | None:
         """Say which of a group's options needs the optimizer's own step, or None."""
-        if group["fused"] is not True:
-            return "fused=False"
         for name in cls.on:
             if group[name]:
                 return f"{name}={group[name]}"
+        if group["fused"] is not True:
+            return "fused=False"
         return "a tensor as lr" if isinstance(group["lr"], Tensor) else None
 
     @staticmethod

@@ -37,6 +37,8 @@ def make_head(loss_function: LossFunction) -> Head:
     by_autograd = AutogradHead(loss_function)
     if not loss_function.counts_rows or getattr(criterion, "reduction", None) != "mean":
         return by_autograd
+    if not kernels.forward_is_own(criterion):
+        return by_autograd
     if type(criterion) is nn.MSELoss:
         return MSEHead(loss_function, by_autograd)
     if type(criterion) is not nn.CrossEntropyLoss or criterion.label_smoothing:

@@ -7,10 +7,8 @@ forward under autograd.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import torch
@@ -51,16 +49,41 @@ _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _GLOBAL_STEP_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
+
+def _unwrapped(step: Any) -> Any:
+    """Return what stands beneath the wrappers that torch itself puts around a step."""
+    while hasattr(step, "__wrapped__") and step.__code__.co_filename == optimizers.__file__:
+        step = step.__wrapped__
+    return step
+
+
 # whose step is the one that the fused kernels are called by
 _STEPS: dict[type, Any] = {
-    cls: inspect.unwrap(cls.step) for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    cls: _unwrapped(cls.step) for cls in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 }
 
 _saved_tensors_hooks: Callable[[bool], Any] | None = _private(
     torch, "_C", "_autograd", "_top_saved_tensors_default_hooks"
 )
 _n_function_modes: Callable[[], int] | None = _private(torch, "_C", "_len_torch_function_stack")
+_n_dispatch_modes: Callable[[], int] | None = _private(torch, "_C", "_len_torch_dispatch_stack")
 _graph_log: logging.Logger | None = _private(torch.autograd.graph, "log")
+
+
+_PASSED_OVER = [
+    (owner, name, getattr(owner, name))
+    for owner, name in (
+        (Tensor, "backward"),
+        (torch.autograd, "backward"),
+        (torch.optim.Optimizer, "zero_grad"),
+        (nn.Module, "__call__"),
+    )
+]
+_FORWARDS = {
+    cls: cls.forward
+    for cls in vars(nn).values()
+    if isinstance(cls, type) and issubclass(cls, nn.Module)
+}
 
 
 def backward(loss: Tensor) -> None:
@@ -91,7 +114,9 @@ def _logs_graph() -> bool:
 def step_is_own(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it is one of the classes above, with the step that it came with."""
     # the first optimizer of a class wraps the class's step
-    return _STEPS.get(type(optimizer)) is inspect.unwrap(type(optimizer).step)
+    cls = type(optimizer)
+    own_zero_grad = cls.zero_grad is torch.optim.Optimizer.zero_grad
+    return own_zero_grad and _STEPS.get(cls) is _unwrapped(cls.step)
 
 
 def is_of_schedule(step: Any, optimizer: torch.optim.Optimizer) -> bool:
@@ -140,8 +165,20 @@ def graph_has_hooks() -> bool:
 
 
 def is_overridden() -> bool:
-    """Whether a `TorchFunctionMode` looks at what is called."""
-    return _n_function_modes is None or _n_function_modes() > 0
+    """Whether a mode (`TorchFunctionMode`, `TorchDispatchMode`) looks at what is called."""
+    if _n_function_modes is None or _n_dispatch_modes is None:
+        return True
+    return _n_function_modes() > 0 or _n_dispatch_modes() > 0
+
+
+def is_patched() -> bool:
+    """Whether somebody has replaced a function of torch that is passed over."""
+    return any(getattr(owner, name) is not known for owner, name, known in _PASSED_OVER)
+
+
+def forward_is_own(module: nn.Module) -> bool:
+    """Whether a layer or criterion has the ``forward`` that its class came with."""
+    return _FORWARDS.get(type(module)) is type(module).forward
 
 
 def is_scaled(optimizer: torch.optim.Optimizer) -> bool:
@@ -152,4 +189,4 @@ def is_scaled(optimizer: torch.optim.Optimizer) -> bool:
 
 def lacking(*names: str) -> str | None:
     """Return the first of these functions that this version of torch lacks, or None."""
-    return next((name for name in chain(names) if globals()[name] is None), None)
+    return next((name for name in names if globals()[name] is None), None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from skorchlike.training.actions import DefaultActions
 from skorchlike.training.batches import Batch
 from skorchlike.training.calls import Call, Calls
+from skorchlike.training.fast import kernels
 from skorchlike.training.fast.by_hand import HandWrittenStep
 from skorchlike.training.fast.direct import DirectStep, direct_backward, direct_zero_grad
 from skorchlike.training.fast.updates import FusedUpdate, why_not
@@ -44,6 +45,11 @@ class Path:
         The direct step of the optimizer.
     step : HandWrittenStep, optional
         The hand-written step of a batch.
+
+    Attributes
+    ----------
+    name : str
+        The way of the last phase; empty before the first.
     """
 
     def __init__(
@@ -53,12 +59,14 @@ class Path:
         update: FusedUpdate | None = None,
         step: HandWrittenStep | None = None,
     ) -> None:
-        self.name, self.reason = name, reason
+        self.chosen, self.reason = name, reason
         self.update, self.step = update, step
+        self.name = ""  # until a phase has begun
 
     def begin(self, loop: Loop) -> Callable[[Batch], None]:
         """Return what trains the batches of the phase that begins."""
-        if self.update is not None and not self.update.ready():
+        self.name = self.chosen
+        if self.update is not None and (kernels.is_patched() or not self.update.ready()):
             reason = why_not(loop.ctx.optimizer)
             if reason is not None:  # the direct step sees it too, and leaves it to the optimizer
                 self._slow_down(GENERAL, reason, loop)
@@ -75,7 +83,8 @@ class Path:
         self.step = self.update = None
 
     def _slow_down(self, name: str, reason: str, loop: Loop) -> None:
-        self.name, self.reason, self.step = name, f"from epoch {loop.ctx.epoch} on {reason}", None
+        self.name = self.chosen = name
+        self.reason, self.step = f"from epoch {loop.ctx.epoch} on {reason}", None
 
 
 def choose_path(loop: Loop) -> Path:
@@ -93,7 +102,7 @@ def choose_path(loop: Loop) -> Path:
     """
     do, ctx = loop.do, loop.ctx
     not_direct, not_by_hand = obstacles(do, loop.on)
-    if _is_default(do.backward):
+    if _is_default(do.backward) and not kernels.is_patched():
         do.backward = _in_place_of(do.backward, direct_backward)
     not_direct = not_direct or why_not(ctx.optimizer)
     if not_direct is not None:
@@ -121,7 +130,7 @@ def obstacles(do: Any, on: Any) -> tuple[str | None, str | None]:
         The `Calls` of each stage.
     """
     against = [
-        (action, f"{calls.owners[0]} replaces or wraps {calls.place}")
+        (action, _who_replaces(calls))
         for action in ACTIONS
         if not _is_default(calls := getattr(do, action))
     ]
@@ -143,6 +152,12 @@ def _is_default(calls: Calls) -> bool:
     """Whether an action is the default one, without a wrapper around it."""
     own = getattr(DefaultActions, calls.place)
     return len(calls) == 1 and getattr(calls[0], "__func__", None) is own
+
+
+def _who_replaces(calls: Calls) -> str:
+    if not hasattr(calls[0], "__self__"):
+        return f"a callback's wrap_call wraps {calls.place}"
+    return f"{calls.owners[0]} replaces {calls.place}"
 
 
 def _in_place_of(calls: Calls, call: Call) -> Calls:

@@ -116,8 +116,10 @@ def why_not(optimizer: Any) -> str | None:
     """Say why the steps of an optimizer are not to be done by its fused kernel alone, or None."""
     name = type(optimizer).__name__
     cls = GROUPS.get(type(optimizer))
-    if cls is None or not kernels.step_is_own(optimizer):
-        return f"{name} is not one of torch's Adam, AdamW and SGD as they are"
+    if cls is None:
+        return f"{name} is not one of torch's Adam, AdamW and SGD"
+    if kernels.is_patched() or not kernels.step_is_own(optimizer):
+        return f"the step of {name}, or another function of torch, is replaced"
     missing = kernels.lacking(*cls.needs)
     if missing is not None:
         return f"this version of torch has no {missing}"

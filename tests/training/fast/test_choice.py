@@ -21,7 +21,13 @@ from training.fast.ways import (
     of_one,
 )
 
-from skorchlike import Callback, Checkpoint, NeuralNetClassifier, NeuralNetRegressor
+from skorchlike import (
+    Callback,
+    CancelFitException,
+    Checkpoint,
+    NeuralNetClassifier,
+    NeuralNetRegressor,
+)
 from skorchlike.training.stages import ACTIONS, TABLE
 
 HAND_WRITTEN, DIRECT, GENERAL = "hand-written", "direct", "general"
@@ -97,7 +103,7 @@ def test_a_subclass_of_a_sequence_with_its_forward():
 def test_a_replaced_action(action):
     way = GENERAL if action in ("step", "zero_grad") else DIRECT
     own = at(**{f"do_{action}": lambda ctx: getattr(ctx.estimator, f"do_{action}")(ctx)})
-    goes(way, f"the callback 'at' (At) replaces or wraps do_{action}", callbacks=[own])
+    goes(way, f"the callback 'at' (At) replaces do_{action}", callbacks=[own])
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -112,7 +118,7 @@ def test_an_action_of_a_subclass_of_the_estimator(action):
     Net = type("Net", (NeuralNetClassifier,), {f"do_{action}": do})
     net = Net(chain(), batch_size=8, max_epochs=2).fit(*classes())
     assert net.model_.path_ == way
-    assert f"the estimator (Net) replaces or wraps do_{action}" in net.model_.path_reason_
+    assert f"the estimator (Net) replaces do_{action}" in net.model_.path_reason_
     assert calls == [action] * 6
 
 
@@ -145,7 +151,7 @@ class Shared(list):
 def test_a_wrapped_action(action):
     way, counted = GENERAL if action in ("step", "zero_grad") else DIRECT, Shared()
     wrapping = Wrapping(f"do_{action}", counted)
-    goes(way, f"replaces or wraps do_{action}", callbacks=[wrapping])
+    goes(way, f"wrap_call wraps do_{action}", callbacks=[wrapping])
     assert len(counted) == 2 * 9  # by two fits
 
 
@@ -216,7 +222,7 @@ class Wrapped(nn.Module):
 
 def test_a_module_wrapped_in_the_context():
     wrap = at(on_begin=lambda ctx: ctx.wrap(module=Wrapped(ctx.module)))
-    goes(DIRECT, "Wrapped is not linear layers", callbacks=[wrap])
+    goes(DIRECT, "Wrapped has a forward of its own", callbacks=[wrap])
 
 
 class Halving:
@@ -263,7 +269,7 @@ class OwnAdam(torch.optim.AdamW):
             "tensors as betas",
             {"optimizer__betas": (torch.tensor(0.5), torch.tensor(0.9)), "optimizer__fused": True},
         ),
-        ("SGD has fused=False", {"optimizer": "sgd", "optimizer__momentum": 0.9}),
+        ("SGD has momentum=0.9", {"optimizer": "sgd", "optimizer__momentum": 0.9}),
         (
             "momentum=0.9",
             {"optimizer": "sgd", "optimizer__momentum": 0.9, "optimizer__fused": True},
@@ -377,3 +383,13 @@ def test_a_schedule_of_torch_is_told_of_the_steps(stage):
         "step": at(order=1, on_epoch_end=step),
     }
     goes(HAND_WRITTEN, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("stage", ["on_begin", "on_epoch_begin"])
+def test_a_fit_that_trains_nothing_went_no_way(stage):
+    def cancel(ctx):
+        raise CancelFitException
+
+    net = NeuralNetClassifier(chain(), callbacks=[at(**{stage: cancel})], **PARAMS)
+    model = net.fit(*classes()).model_
+    assert (model.path_, model.path_reason_) == ("", "")

@@ -64,20 +64,23 @@ def with_own_forward():
 
 
 MODULES = {
-    "a subclass of a layer": (lambda: nn.Sequential(Doubling(4, 3)), "Sequential is not linear"),
-    "a forward of its own": (lambda: Squaring(*chain()), "Squaring is not linear layers"),
-    "a call of its own": (lambda: Called(*chain()), "Called is not linear layers"),
-    "a property by chance": (Residual, "Residual is not linear layers"),
-    "another activation": (lambda: layers(4, 6, nn.ELU(), 3), "is not linear layers"),
-    "dropout": (lambda: layers(4, 6, nn.Dropout(), 3), "is not linear layers"),
-    "batch norm": (lambda: layers(4, 6, nn.BatchNorm1d(6), 3), "is not linear layers"),
-    "an empty sequence": (lambda: layers(4, 6, nn.Sequential(), 3), "is not linear layers"),
+    "a subclass of a layer": (
+        lambda: nn.Sequential(Doubling(4, 3)),
+        "Doubling has a forward of its own",
+    ),
+    "a forward of its own": (lambda: Squaring(*chain()), "Squaring has a forward of its own"),
+    "a call of its own": (lambda: Called(*chain()), "Called has a __call__ of its own"),
+    "a property by chance": (Residual, "Residual has a forward of its own"),
+    "another activation": (lambda: layers(4, 6, nn.ELU(), 3), "ELU has no gradient"),
+    "dropout": (lambda: layers(4, 6, nn.Dropout(), 3), "Dropout has no gradient"),
+    "batch norm": (lambda: layers(4, 6, nn.BatchNorm1d(6), 3), "BatchNorm1d has no gradient"),
+    "an empty sequence": (lambda: layers(4, 6, nn.Sequential(), 3), "Sequential has no gradient"),
     "an activation first": (lambda: nn.Sequential(nn.ReLU(), *chain()), "before the first linear"),
     "two activations": (lambda: layers(4, 6, nn.ReLU(), nn.Tanh(), 3), "behind another one"),
     "a hidden layer of one unit": (lambda: layers(4, 1, nn.Tanh(), 3), "one unit"),
     "a parametrized layer": (
         lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 3))),
-        "is not linear layers",
+        "ParametrizedLinear has no gradient",
     ),
 }
 

@@ -28,6 +28,7 @@ LACKING = {
     "log_softmax_backward": ("hand-written", "direct"),
     "_saved_tensors_hooks": ("direct", "direct"),
     "_n_function_modes": ("direct", "direct"),
+    "_n_dispatch_modes": ("direct", "direct"),
     "foreach_add": ("general", "general"),
     "fused_adam": ("general", "general"),
     "fused_adamw": ("general", "general"),

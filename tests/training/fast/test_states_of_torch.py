@@ -7,7 +7,8 @@ import functools
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
-from training.fast.ways import chain, classes, compare, nothing
+from torch.utils._python_dispatch import TorchDispatchMode
+from training.fast.ways import PARAMS, chain, classes, compare, nothing
 
 from skorchlike import Callback, NeuralNetClassifier
 
@@ -49,6 +50,15 @@ class ScaledBackward(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+class RoundedProducts(TorchDispatchMode):
+    """Round what matrix products return, by the operator that autograd calls."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        products = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        return rounded(result) if function in products else result
+
+
 def rounded(tensor):
     return tensor.half().to(tensor.dtype) if tensor.is_floating_point() else tensor
 
@@ -64,6 +74,7 @@ STATES = {
     "an activation": functools.partial(Scaling, torch.nn.functional.leaky_relu),
     "a loss": functools.partial(Scaling, torch.nn.functional.cross_entropy),
     "the method backward": ScaledBackward,
+    "operators": RoundedProducts,
 }
 
 
@@ -101,3 +112,40 @@ def test_a_profiler_sees_the_steps_by_their_names(beside):
         assert {name: epoch.get(name) for name in names} == {
             name: expected.get(name) for name in names
         }
+
+
+def patched(owner, name, seen):
+    """Return what stands for a function of torch and calls it, with its name and signature."""
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        seen.append(name)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+PATCHED = [
+    (torch.optim.AdamW, "step"),
+    (torch.optim.Optimizer, "zero_grad"),
+    (torch.optim.AdamW, "zero_grad"),
+    (torch.Tensor, "backward"),
+    (torch.autograd, "backward"),
+    (torch.nn.Linear, "forward"),
+    (torch.nn.LeakyReLU, "forward"),
+    (torch.nn.CrossEntropyLoss, "forward"),
+]
+
+
+@pytest.mark.parametrize("beside", BESIDE, ids=["alone", "in batch"])
+@pytest.mark.parametrize(("owner", "name"), PATCHED)
+def test_a_function_of_torch_that_somebody_replaced_is_called(monkeypatch, owner, name, beside):
+    X, y = classes(32)
+    params = {**PARAMS, "max_epochs": 2, "callbacks": [type("Beside", (Callback,), beside)()]}
+    NeuralNetClassifier(chain(), **params).fit(X, y)  # which wraps the step of the class
+    seen = []
+    monkeypatch.setattr(owner, name, patched(owner, name, seen))
+    NeuralNetClassifier(chain(), **params).fit(X, y)
+    n_steps = 2 * -(-len(X) // PARAMS["batch_size"])
+    assert len(seen) >= n_steps
