@@ -114,9 +114,11 @@ class Loop:
                 raise
             raise error from raised
         finally:
-            self.path.forget()
-            self.leave(on.on_exit, error)
-            error = None  # else its traceback and this frame keep one another alive
+            try:
+                self.leave(on.on_exit, error)
+            finally:
+                self.path.forget()
+                error = None  # else its traceback and this frame keep one another alive
 
     def epoch(self) -> None:
         """Train, validate when it is due, close the epoch's record."""

@@ -12,6 +12,7 @@ from skorchlike.training.fast import kernels
 from skorchlike.training.fast.by_hand import HandWrittenStep
 from skorchlike.training.fast.direct import DirectStep, direct_backward, direct_zero_grad
 from skorchlike.training.fast.updates import FusedUpdate, why_not
+from skorchlike.training.interrupts import unbroken
 from skorchlike.training.stages import ACTIONS
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Path:
             self._slow_down(DIRECT, reason, loop)
         return loop.train_batch
 
+    @unbroken
     def forget(self) -> None:
         """Let go of the loop, which has the data, and of the optimizer."""
         self.step = self.update = None
