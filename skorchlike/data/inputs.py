@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 
 from skorchlike.data.frames import FrameSchema, is_frame
 from skorchlike.data.preparation import Chunks, Preparation, learn_preparation
-from skorchlike.data.rows import SCAN_BYTES, as_tensor, torch_dtype
+from skorchlike.data.rows import PIECE_ROWS, SCAN_BYTES, as_tensor, torch_dtype
 from skorchlike.exceptions import ParameterError
 from skorchlike.nested import is_nested, map_arrays
 
@@ -204,8 +204,9 @@ def chunks_of(X: Any, rows: np.ndarray | None, sample_weight: np.ndarray | None)
 
     largest = None
     if sample_weight is not None:
-        n_rows, step = len(sample_weight if rows is None else rows), 2**16
-        largest = max(weight_of(i, i + step).max() for i in range(0, n_rows, step))
+        n_rows = len(sample_weight if rows is None else rows)
+        starts = range(0, n_rows, PIECE_ROWS)
+        largest = max(weight_of(start, start + PIECE_ROWS).max() for start in starts)
 
     def chunks() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
         start = 0

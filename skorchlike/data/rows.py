@@ -19,6 +19,9 @@ from skorchlike.nested import arrays_of, is_nested, map_arrays, n_rows_of
 SMALL_BYTES = 2**25
 """Data of so many bytes at most are prepared as a whole, once a fit."""
 
+PIECE_ROWS = 2**16
+"""Numbers of rows are looked through by so many at a time: a bound on memory."""
+
 CAST_BYTES = 2**16
 """Rows that are cast as they are taken are gathered by so many bytes at a time."""
 
@@ -141,6 +144,12 @@ def in_chunks(array: Any) -> Iterator[Any]:
         yield array[start : start + step]
 
 
+def in_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut an array into views of so few rows that arrays of their positions are small."""
+    for start in range(0, len(array), PIECE_ROWS):
+        yield array[start : start + PIECE_ROWS]
+
+
 def all_rows(n: int) -> np.ndarray:
     """Return the row numbers 0 to n - 1, in four bytes each where those hold them."""
     return np.arange(n, dtype=_row_dtype(n))
@@ -149,10 +158,11 @@ def all_rows(n: int) -> np.ndarray:
 def rows_where(marks: np.ndarray) -> np.ndarray:
     """Return the numbers of the rows that are not 0 or False, dtype as that of `all_rows`."""
     rows = np.empty(np.count_nonzero(marks), dtype=_row_dtype(len(marks)))
-    step, n_found = 2**16, 0  # by the piece: positions take eight bytes each
-    for start in range(0, len(marks), step):
-        found = np.flatnonzero(marks[start : start + step])
+    start = n_found = 0
+    for part in in_pieces(marks):  # positions take eight bytes each
+        found = np.flatnonzero(part)
         found += start
+        start += len(part)
         rows[n_found : n_found + len(found)] = found
         n_found += len(found)
     return rows

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from skorchlike.data.rows import all_rows, in_chunks, rows_where
+from skorchlike.data.rows import all_rows, in_chunks, in_pieces, rows_where
 from skorchlike.exceptions import ParameterError
 
 
@@ -100,7 +100,7 @@ def _spread(labels: np.ndarray, counts: np.ndarray, marks: np.ndarray) -> np.nda
     place = np.cumsum(counts) - counts
     spread = np.empty(len(labels), dtype=bool)
     start = 0
-    for part in _pieces(labels):
+    for part in in_pieces(labels):
         order = np.argsort(part, kind="stable")
         n_of = np.bincount(part, minlength=len(counts))
         shift = place - (np.cumsum(n_of) - n_of)
@@ -116,15 +116,9 @@ def _counts(labels: np.ndarray) -> np.ndarray:
     """Return how many rows each label has."""
     n_labels = int(labels.max()) + 1 if len(labels) else 0
     counts = np.zeros(n_labels, dtype=np.int64)
-    for part in _pieces(labels):
+    for part in in_pieces(labels):
         counts += np.bincount(part, minlength=n_labels)
     return counts
-
-
-def _pieces(labels: np.ndarray) -> list[np.ndarray]:
-    """Cut labels into views, each of so few that arrays of their positions are small."""
-    step = 2**16
-    return [labels[start : start + step] for start in range(0, len(labels), step)]
 
 
 def _shares(counts: np.ndarray, n_drawn: int, rng: np.random.RandomState) -> np.ndarray:

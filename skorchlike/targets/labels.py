@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d
 
 from skorchlike.exceptions import ParameterError
+from skorchlike.targets import pieces
 from skorchlike.targets.missing import refuse_missing
+from skorchlike.targets.pieces import pieces_of
 from skorchlike.training.matching import LABELS, MULTI_LABEL, SOFT
-
-PIECE_ROWS = 2**16
-"""Labels are looked through by so many rows at a time: a bound on memory."""
 
 
 def read_labels(
@@ -94,11 +92,11 @@ def _are_few(y: np.ndarray) -> bool:
 
     Its own check takes up to 25 bytes a row.
     """
-    if len(y) <= PIECE_ROWS or y.dtype.kind not in "biuf":
+    if len(y) <= pieces.PIECE_ROWS or y.dtype.kind not in "biuf":
         return False
     if y.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            if any((part != part.astype(np.int64)).any() for part in _pieces(y)):
+            if any((part != part.astype(np.int64)).any() for part in pieces_of(y)):
                 return False
     found = _distinct(y)
     return found is not None and len(found) < len(y) // 2
@@ -119,28 +117,22 @@ def distinct(y: np.ndarray) -> np.ndarray:
     >>> distinct(np.array([3, 1, 3]))
     array([1, 3])
     """
-    found = _distinct(y) if len(y) > PIECE_ROWS and y.dtype.kind in "biufUS" else None
+    found = _distinct(y) if len(y) > pieces.PIECE_ROWS and y.dtype.kind in "biufUS" else None
     return np.unique(y) if found is None else found
 
 
 def _distinct(y: np.ndarray) -> np.ndarray | None:
     """Return the labels that there are, or None where they are too many to join them piecewise."""
     found = y[:0]
-    for part in _pieces(y):
+    for part in pieces_of(y):
         found = np.unique(np.concatenate([found, np.unique(part)]))
-        if len(found) > PIECE_ROWS // 8:
+        if len(found) > pieces.PIECE_ROWS // 8:
             return None
     return found
 
 
-def _pieces(y: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut an array into views of so few rows that arrays of their positions are small."""
-    for start in range(0, len(y), PIECE_ROWS):
-        yield y[start : start + PIECE_ROWS]
-
-
 def _several_a_row(y: np.ndarray, name: str) -> np.ndarray:
-    for part in _pieces(y):
+    for part in pieces_of(y):
         wrong = ~((part == 0) | (part == 1))
         if wrong.any():
             raise ParameterError(
@@ -190,7 +182,7 @@ def encode_labels(y: np.ndarray, classes: np.ndarray, name: str, advice: str) ->
     encoded = np.empty(len(y), dtype=_code_dtype(len(classes)))
     unknown: dict[Any, None] = {}
     try:
-        for part, out in zip(_pieces(y), _pieces(encoded), strict=True):
+        for part, out in zip(pieces_of(y), pieces_of(encoded), strict=True):
             codes = np.minimum(np.searchsorted(classes, part), len(classes) - 1)
             unseen = classes[codes] != part
             if unseen.any():

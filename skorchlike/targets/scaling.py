@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from skorchlike.exceptions import ParameterError
-
-PIECE_ROWS = 2**16
-"""Targets are summed up by so many rows at a time: a bound on memory."""
+from skorchlike.targets import pieces
 
 
 @dataclass
@@ -80,7 +78,7 @@ def _average(y: Any, sample_weight: Any, change: Callable[[np.ndarray], np.ndarr
         return columns(start, stop) * sample_weight[start:stop][:, None]
 
     n = len(y)
-    if y.shape[1] > 1 or n <= PIECE_ROWS:
+    if y.shape[1] > 1 or n <= pieces.PIECE_ROWS:
         # rows are summed up in an order that depends on how they lie in memory
         weights = None if sample_weight is None else np.asarray(sample_weight)
         return np.average(columns(0, n), axis=0, weights=weights)
@@ -93,7 +91,7 @@ def _average(y: Any, sample_weight: Any, change: Callable[[np.ndarray], np.ndarr
 def _sum(values: Callable[[int, int], np.ndarray], start: int, stop: int) -> Any:
     """Sum up values that come piece by piece, in pairs of pairs as NumPy does with an array."""
     n = stop - start
-    if n <= PIECE_ROWS:
+    if n <= pieces.PIECE_ROWS:
         return values(start, stop).reshape(-1).sum()
     half = n // 2 // 8 * 8
     return _sum(values, start, start + half) + _sum(values, start + half, stop)

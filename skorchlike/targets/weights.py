@@ -12,10 +12,8 @@ import torch
 from torch import nn
 
 from skorchlike.exceptions import ParameterError, did_you_mean
+from skorchlike.targets.pieces import pieces_of
 from skorchlike.training.matching import MULTI_LABEL, is_of_torch
-
-PIECE_ROWS = 2**16
-"""Labels are counted by so many rows at a time: a bound on memory."""
 
 
 def class_weights(
@@ -155,11 +153,11 @@ def _totals(y: Any, sample_weight: Any, n_classes: int) -> np.ndarray:
     """Return the sum of weights of each class; each goes on from piece to piece."""
     totals: np.ndarray = np.zeros(n_classes)
     labels = np.arange(n_classes)
-    for start in range(0, len(y), PIECE_ROWS):
-        part = y[start : start + PIECE_ROWS]
-        if sample_weight is None:
+    if sample_weight is None:
+        for part in pieces_of(y):
             totals += np.bincount(part, minlength=n_classes)
-            continue
-        weight = np.concatenate([totals, sample_weight[start : start + PIECE_ROWS]])
+        return totals
+    for part, weights in zip(pieces_of(y), pieces_of(sample_weight), strict=True):
+        weight = np.concatenate([totals, weights])
         totals = np.bincount(np.concatenate([labels, part]), weight, n_classes)
     return totals

@@ -10,7 +10,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import check_classification_targets
 
 from skorchlike.exceptions import ParameterError
-from skorchlike.targets import labels as labels_module
+from skorchlike.targets import pieces
 from skorchlike.targets.labels import distinct, encode_labels, read_labels
 
 KINDS = {
@@ -25,7 +25,7 @@ KINDS = {
 
 @pytest.fixture(params=[4, 2**16])
 def piece_rows(request, monkeypatch):
-    monkeypatch.setattr(labels_module, "PIECE_ROWS", request.param)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", request.param)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,16 +86,16 @@ def test_scikit_learns_errors_and_warnings_about_labels_come_piecewise_too(
     y = np.random.default_rng(n).integers(0, n_values, n).astype(dtype)
     if dtype is np.float64 and broken_at < n:
         y[broken_at] += 0.5
-    before, labels_module.PIECE_ROWS = labels_module.PIECE_ROWS, 8
+    before, pieces.PIECE_ROWS = pieces.PIECE_ROWS, 8
     try:
         found = told(read_labels, y, "y")
     finally:
-        labels_module.PIECE_ROWS = before
+        pieces.PIECE_ROWS = before
     assert found == told(check_classification_targets, y)
 
 
 def test_labels_too_many_to_join_piecewise_are_learned_too(monkeypatch):
-    monkeypatch.setattr(labels_module, "PIECE_ROWS", 16)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", 16)
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(50), 4))
     assert distinct(y).tolist() == list(range(50))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from skorchlike.data.columns import Taken
 from skorchlike.exceptions import ParameterError
-from skorchlike.targets import scaling
+from skorchlike.targets import pieces
 from skorchlike.targets.scaling import TargetScale
 
 
@@ -37,15 +37,15 @@ def test_mean_and_spread_are_to_the_bit_those_of_numpy(
     center, spread = by_numpy(
         taken.astype(np.float64), weight if rows is None or weight is None else weight[rows]
     )
-    before, scaling.PIECE_ROWS = scaling.PIECE_ROWS, piece_rows
+    before, pieces.PIECE_ROWS = pieces.PIECE_ROWS, piece_rows
     try:
-        pieces = None if weight is None else Taken(weight, rows)
-        found = TargetScale.learn(Taken(y, rows), pieces)
+        weights = None if weight is None else Taken(weight, rows)
+        found = TargetScale.learn(Taken(y, rows), weights)
         if rows is None:
             whole = TargetScale.learn(y, weight)
             assert np.array_equal(whole.scale, found.scale)
     finally:
-        scaling.PIECE_ROWS = before
+        pieces.PIECE_ROWS = before
     assert np.array_equal(found.center, center)
     if len(taken) > 1:
         assert np.array_equal(found.scale, spread)
@@ -53,7 +53,7 @@ def test_mean_and_spread_are_to_the_bit_those_of_numpy(
 
 @pytest.mark.parametrize("piece_rows", [128, 2**16])
 def test_targets_whose_squares_are_infinite_are_refused(monkeypatch, piece_rows):
-    monkeypatch.setattr(scaling, "PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", piece_rows)
     y = np.linspace(-1e200, 1e200, 1000)[:, None]
     with pytest.raises(ParameterError, match=r"too large, up to 1e\+200"):
         TargetScale.learn(Taken(y, np.arange(1000)), None)
@@ -61,6 +61,6 @@ def test_targets_whose_squares_are_infinite_are_refused(monkeypatch, piece_rows)
 
 @pytest.mark.parametrize("piece_rows", [128, 2**16])
 def test_a_target_of_one_value_is_divided_by_one(monkeypatch, piece_rows):
-    monkeypatch.setattr(scaling, "PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(pieces, "PIECE_ROWS", piece_rows)
     scale = TargetScale.learn(np.full((1000, 1), 0.1), None)
     assert scale.scale.tolist() == [1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor
 from skorchlike.training.fast import kernels
 
 
-class Group:
+class Group(ABC):
     """The parameters of a group that have gradients, and the options of the group.
 
     Parameters
@@ -71,9 +72,9 @@ class Group:
                 return None
         return found
 
+    @abstractmethod
     def update(self, gradients: Sequence[Tensor], one: Tensor) -> None:
         """Update the active parameters; gradients are off."""
-        raise NotImplementedError
 
 
 class AdamGroup(Group):

@@ -46,7 +46,9 @@ _GLOBAL_MODULE_HOOKS = [  # None where there is no such dict: then there may be 
 ]
 _MODULE_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_PROFILED = "_is_profiler_enabled"
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_UNKNOWN = (None,)  # in the place of hooks that this version of torch keeps elsewhere
 _GLOBAL_STEP_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 
@@ -134,13 +136,13 @@ def step_hooks(optimizer: torch.optim.Optimizer) -> list[Any]:
 
     The dicts themselves, so that one can look again without another look-up.
     """
-    own = [getattr(optimizer, name) for name in _STEP_HOOKS]
-    return own + [getattr(optimizers, name) for name in _GLOBAL_STEP_HOOKS]
+    own = [getattr(optimizer, name, _UNKNOWN) for name in _STEP_HOOKS]
+    return own + [getattr(optimizers, name, _UNKNOWN) for name in _GLOBAL_STEP_HOOKS]
 
 
 def is_profiled() -> bool:
     """Whether a profiler of torch runs, which would miss the names of what is left out."""
-    return bool(_private(torch.autograd.profiler, "_is_profiler_enabled"))
+    return getattr(torch.autograd.profiler, _PROFILED, True)
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -156,7 +158,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 def has_gradient_hooks(parameter: Tensor) -> bool:
     """Whether gradients of a parameter are shown to hooks."""
-    return any(getattr(parameter, name, None) for name in _PARAMETER_HOOKS)
+    return any(getattr(parameter, name, _UNKNOWN) for name in _PARAMETER_HOOKS)
 
 
 def graph_has_hooks() -> bool:

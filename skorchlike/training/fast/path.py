@@ -13,22 +13,17 @@ from skorchlike.training.fast.by_hand import HandWrittenStep
 from skorchlike.training.fast.direct import DirectStep, direct_backward, direct_zero_grad
 from skorchlike.training.fast.updates import FusedUpdate, why_not
 from skorchlike.training.interrupts import unbroken
-from skorchlike.training.stages import ACTIONS
+from skorchlike.training.stages import ACTIONS, TABLE
 
 if TYPE_CHECKING:
     from skorchlike.training.loop import Loop
 
 GENERAL, DIRECT, BY_HAND = "general", "direct", "hand-written"
 
-BATCH_STAGES = (
-    "on_batch_begin",
-    "on_after_predict",
-    "on_after_loss",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_step",
-    "on_after_step",
-    "on_batch_end",
+BATCH_STAGES = tuple(
+    row.name
+    for row in TABLE
+    if row.level == "train_batch" and not row.is_action and not row.is_exit
 )
 """The stages in the midst of a training batch; at its exit passive callbacks may look on."""
 

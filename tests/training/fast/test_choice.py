@@ -28,6 +28,7 @@ from skorchlike import (
     NeuralNetClassifier,
     NeuralNetRegressor,
 )
+from skorchlike.training.fast.path import BATCH_STAGES
 from skorchlike.training.stages import ACTIONS, TABLE
 
 HAND_WRITTEN, DIRECT, GENERAL = "hand-written", "direct", "general"
@@ -165,6 +166,10 @@ IN_BATCH = (
     "on_after_step",
     "on_batch_end",
 )
+
+
+def test_the_stages_in_a_batch_are_these():
+    assert BATCH_STAGES == IN_BATCH
 
 
 @pytest.mark.parametrize("passive", [False, True])

@@ -194,3 +194,23 @@ def test_gradients_written_by_hand_lie_as_the_parameters(monkeypatch, optimizer)
     monkeypatch.setattr(kernels, name, looking)
     assert fit(optimizer).model_.path_ == "hand-written"
     assert seen
+
+
+UNKNOWN = {
+    "_STEP_HOOKS": ("general", "general"),
+    "_GLOBAL_STEP_HOOKS": ("general", "general"),
+    "_PROFILED": ("general", "general"),
+    "_MODULE_HOOKS": ("direct", "direct"),
+    "_PARAMETER_HOOKS": ("direct", "direct"),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("names", UNKNOWN)
+def test_what_torch_keeps_elsewhere_may_be_there(monkeypatch, names, beside):
+    expected = bits(fit(callbacks=BESIDE[beside], cls=GENERAL[NeuralNetClassifier]))
+    elsewhere = "_of_another_version"
+    monkeypatch.setattr(kernels, names, elsewhere if names == "_PROFILED" else (elsewhere,))
+    net = fit(callbacks=BESIDE[beside])
+    assert bits(net) == expected
+    assert net.model_.path_ == UNKNOWN[names][list(BESIDE).index(beside)]
